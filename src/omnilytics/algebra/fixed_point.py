@@ -1,0 +1,184 @@
+"""Fixed point: from real vectors to field elements and back (protocol.md section 2).
+
+A component is a slice of the vector whose honest L2 norm is at most 1. All components are
+multiplied by one factor, so that each squared norm leaves room for rounding below
+S = 2^(2f) - 1, and rounded to integers with f fractional bits by unbiased stochastic rounding:
+the expectation of an entry is the scaled real number, so sums over owners do not drift.
+
+What this does not guarantee: that a malicious owner rounds like this. The validity proof bounds
+norms and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from omnilytics.algebra.field import MODULUS, FieldVector
+from omnilytics.algebra.streams import LABEL_ROUNDING, Stream
+from omnilytics.foundation.errors import ModelError, UsageError
+from omnilytics.foundation.randomness import Randomness
+
+FloatVector = npt.NDArray[np.float64]
+IntegerVector = npt.NDArray[np.int64]
+
+MIN_FRACTIONAL_BITS: Final = 4
+"""With 3 bits the rounding margin of 8 * 2^f would be larger than S."""
+MAX_FRACTIONAL_BITS: Final = 24
+"""More would break 81 W^2 <= p for any number of components (protocol.md section 3)."""
+_MAX_ATTEMPTS: Final = 64
+_NORM_CHUNK: Final = 4096  # 2^12 squares below 2^50 stay below 2^62
+
+
+@dataclass(frozen=True)
+class FixedPointVector:
+    """A rounded vector.
+
+    Attributes:
+        values: int64, every component's sum of squares <= S.
+        factor: What all entries were multiplied by first, in (0, 1]; below 1 if clipped.
+    """
+
+    values: IntegerVector
+    factor: float
+
+
+def squared_norm_bound(fractional_bits: int) -> int:
+    """Return S = 2^(2f) - 1, the bound of a component's squared norm."""
+    return (1 << (2 * fractional_bits)) - 1
+
+
+def check_parameters(*, dimension: int, fractional_bits: int, max_owners: int = 1) -> None:
+    """Check that vectors can be rounded within the bound and sums decoded.
+
+    Args:
+        dimension: D, entries of all components together.
+        fractional_bits: f.
+        max_owners: Most owners a sum is taken over.
+
+    Raises:
+        UsageError: Unless 4 <= f <= 24, 1 <= D <= S/16 and 1 <= max_owners * 2^f <= p/2.
+    """
+    if not MIN_FRACTIONAL_BITS <= fractional_bits <= MAX_FRACTIONAL_BITS:
+        want = f"{MIN_FRACTIONAL_BITS} to {MAX_FRACTIONAL_BITS}"
+        raise UsageError("fractional bits out of range", got=fractional_bits, want=want)
+    if not 1 <= dimension <= squared_norm_bound(fractional_bits) // 16:
+        raise UsageError(
+            "too many entries for the rounding margin",
+            got=dimension,
+            want=f"1 to {squared_norm_bound(fractional_bits) // 16}",
+            hint="use more fractional bits",
+        )
+    if not 1 <= max_owners <= (MODULUS // 2) >> fractional_bits:
+        raise UsageError(
+            "a sum over the owners could wrap around the field",
+            got=max_owners,
+            want=f"1 to {(MODULUS // 2) >> fractional_bits} owners",
+        )
+
+
+def round_vector(
+    vector: FloatVector,
+    *,
+    components: Sequence[int],
+    fractional_bits: int,
+    randomness: Randomness,
+    locate: Callable[[int], str] | None = None,
+) -> FixedPointVector:
+    """Clip a real vector by one common factor and round it stochastically, without bias.
+
+    Args:
+        vector: float64, shape (D,), already divided by the task's scales.
+        components: Lengths of the components in order; their sum is D.
+        fractional_bits: f.
+        randomness: Gives 32 bytes for each attempt (a second one is practically never needed).
+        locate: Names the tensor that holds an index, for the error about NaN.
+
+    Returns:
+        The integers and the factor.
+
+    Raises:
+        ModelError: If an entry is NaN or infinite.
+        UsageError: If lengths or parameters do not fit.
+    """
+    check_parameters(dimension=len(vector), fractional_bits=fractional_bits)
+    if sum(components) != len(vector) or min(components) < 1:
+        raise UsageError("components do not fit", got=list(components), want=len(vector))
+    _require_finite(vector, locate)
+    bound = squared_norm_bound(fractional_bits)
+    factor = _common_factor(vector, components, fractional_bits)
+    scaled = vector * (factor * 2.0**fractional_bits)  # |entry| <= 2^24 < 2^53: floor is exact
+    for _ in range(_MAX_ATTEMPTS):
+        values = _round_stochastically(scaled, randomness)
+        if max(squared_norms(values, components)) <= bound:
+            return FixedPointVector(values, factor)
+    raise UsageError("rounding exceeded the norm bound again and again")
+
+
+def squared_norms(values: IntegerVector, components: Sequence[int]) -> list[int]:
+    """Return each component's exact sum of squares; entries below 2^25 in absolute value."""
+    norms, start = [], 0
+    for length in components:
+        part = values[start : start + length]
+        chunks = (part[i : i + _NORM_CHUNK] for i in range(0, length, _NORM_CHUNK))
+        norms.append(sum(int(np.dot(chunk, chunk)) for chunk in chunks))
+        start += length
+    return norms
+
+
+def to_field(values: IntegerVector) -> FieldVector:
+    """Return signed integers, each above -p and below 2^63, as field elements."""
+    lifted = values.astype(np.uint64)  # a negative v becomes 2^64 - |v|
+    lifted -= (values < 0).astype(np.uint64) * np.uint64(2**32 - 1)  # ... and p - |v|
+    return lifted
+
+
+def from_field(vector: FieldVector) -> IntegerVector:
+    """Return field elements as signed integers in (-p/2, p/2)."""
+    negative = vector > np.uint64(MODULUS // 2)
+    return (vector + negative.astype(np.uint64) * np.uint64(2**32 - 1)).astype(np.int64)
+
+
+def to_float(values: IntegerVector, fractional_bits: int) -> FloatVector:
+    """Return integers with f fractional bits as real numbers."""
+    return values.astype(np.float64) * 2.0**-fractional_bits
+
+
+def _require_finite(vector: FloatVector, locate: Callable[[int], str] | None) -> None:
+    finite = np.isfinite(vector)
+    if finite.all():
+        return
+    index = int(np.argmin(finite))
+    place = {"tensor": locate(index)} if locate else {}
+    raise ModelError(
+        "an entry of the vector is not a finite number",
+        got=float(vector[index]),
+        hint="lower the learning rate, or look for a division by zero in the loss",
+        index=index,
+        **place,
+    )
+
+
+def _common_factor(vector: FloatVector, components: Sequence[int], fractional_bits: int) -> float:
+    """Return the factor <= 1 that clips every squared norm to S - D/4 - 8 * 2^f."""
+    room = squared_norm_bound(fractional_bits) - len(vector) / 4 - 8 * 2**fractional_bits
+    largest = float(np.abs(vector).max())
+    if largest == 0.0:
+        return 1.0
+    starts = np.cumsum([0, *components[:-1]])
+    squares = np.add.reduceat((vector / largest) ** 2, starts)  # scaled, lest squares overflow
+    norm = float(np.sqrt(squares.max()))  # in units of `largest`
+    # A relative 1e-12 pays for the rounding errors of the line above.
+    return min(1.0, np.sqrt(room) * 2.0**-fractional_bits * (1 - 1e-12) / norm / largest)
+
+
+def _round_stochastically(scaled: FloatVector, randomness: Randomness) -> IntegerVector:
+    stream = Stream(LABEL_ROUNDING, randomness.bytes(32))
+    draws = stream.read_array(0, 8 * len(scaled)).view("<u8") >> np.uint64(11)
+    uniform = draws.astype(np.float64) * 2.0**-53  # exact: multiples of 2^-53 in [0, 1)
+    floor = np.floor(scaled)
+    return (floor + (uniform < scaled - floor)).astype(np.int64)

@@ -1,0 +1,1 @@
+"""The HTTP interface of a server: routes, problem+json errors, size limits."""

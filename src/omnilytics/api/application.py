@@ -1,0 +1,191 @@
+"""A server as a FastAPI application; the same over sockets and over httpx's ASGI transport.
+
+Bodies are bounded while they are read, before anything parses them. Errors are problem+json
+(RFC 9457) with the stable code of the exception tree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import FastAPI, Header, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from omnilytics.foundation.errors import (
+    ChainError,
+    MalformedError,
+    OmniLyticsError,
+    PeerError,
+    VerificationError,
+)
+from omnilytics.foundation.units import Address, Hash32, Round, TaskId
+from omnilytics.roles.server import Server
+from omnilytics.transport.authentication import HEADER
+from omnilytics.transport.client import MEDIA_TYPE, aggregate_path, artefact_path
+
+PROBLEM_TYPE = "application/problem+json"
+MAX_ARTEFACT_BYTES = 1 << 30
+MAX_PACKAGE_BYTES = 1 << 30
+
+TaskPath = Annotated[int, Path(ge=1, lt=1 << 63)]
+RoundPath = Annotated[int, Path(ge=1, lt=1 << 31)]
+OwnerPath = Annotated[str, Path(pattern="^0x[0-9a-f]{40}$")]
+HashPath = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
+ServerPath = Annotated[int, Path(ge=1, le=13)]
+Authentication = Annotated[str | None, Header(alias=HEADER)]
+
+
+def create_application(server: Server, *, now: Callable[[], float] = time.time) -> FastAPI:
+    """Return the application that serves one server.
+
+    Args:
+        server: The server.
+        now: Clock in unix seconds, for the age of authenticated requests.
+    """
+    application = FastAPI(title="OmniLytics server", version="1")
+    application.add_exception_handler(OmniLyticsError, _problem)
+    _add_content_routes(application, server, now)
+    _add_round_routes(application, server, now)
+    return application
+
+
+def _add_content_routes(
+    application: FastAPI, server: Server, now: Callable[[], float]
+) -> None:
+    @application.put("/v1/tasks/{task}/artefacts/{name}", status_code=204)
+    async def put_artefact(
+        task: TaskPath, name: HashPath, request: Request, authentication: Authentication = None
+    ) -> Response:
+        """Store the task's specification or a round's artefact (the task's model owner)."""
+        content = await _body(request, MAX_ARTEFACT_BYTES)
+        content_hash = Hash32(bytes.fromhex(name))
+        server.intake.store_artefact(
+            TaskId(task),
+            content_hash,
+            content,
+            path=artefact_path(TaskId(task), content_hash),
+            header=authentication,
+            now=int(now()),
+        )
+        return Response(status_code=204)
+
+    @application.get("/v1/blobs/{name}")
+    async def get_blob(name: HashPath) -> Response:
+        """Return published content by its BLAKE3 hash."""
+        return _content(server.blob(Hash32(bytes.fromhex(name))))
+
+
+def _add_round_routes(application: FastAPI, server: Server, now: Callable[[], float]) -> None:
+    prefix = "/v1/tasks/{task}/rounds/{round_number}"
+
+    @application.put(prefix + "/submissions/{owner}")
+    async def put_package(
+        task: TaskPath, round_number: RoundPath, owner: OwnerPath, request: Request
+    ) -> Response:
+        """Store this server's sealed package; returns the signed receipt."""
+        body = await _body(request, MAX_PACKAGE_BYTES)
+        receipt = await server.intake.accept_package(
+            TaskId(task), Round(round_number), _address(owner), body
+        )
+        return _content(receipt)
+
+    @application.put(prefix + "/held/{index}/{owner}")
+    async def put_held(
+        task: TaskPath,
+        round_number: RoundPath,
+        index: ServerPath,
+        owner: OwnerPath,
+        request: Request,
+    ) -> Response:
+        """Keep another server's sealed package; returns the signed Held message."""
+        body = await _body(request, MAX_PACKAGE_BYTES)
+        held = await server.intake.hold_package(
+            TaskId(task), Round(round_number), index, _address(owner), body
+        )
+        return _content(held)
+
+    @application.get(prefix + "/held/{index}/{owner}")
+    async def get_held(
+        task: TaskPath, round_number: RoundPath, index: ServerPath, owner: OwnerPath
+    ) -> Response:
+        """Return a sealed package kept for another server."""
+        return _content(
+            server.held_package(TaskId(task), Round(round_number), index, _address(owner))
+        )
+
+    @application.post(prefix + "/certificates", status_code=204)
+    async def post_certificate(
+        task: TaskPath, round_number: RoundPath, request: Request
+    ) -> Response:
+        """Publish an owner's certificate."""
+        body = await _body(request, 64 << 10)
+        await server.intake.accept_certificate(TaskId(task), Round(round_number), body)
+        return Response(status_code=204)
+
+    @application.get(prefix + "/board")
+    async def get_board(
+        task: TaskPath,
+        round_number: RoundPath,
+        kinds: Annotated[str, Query(max_length=256)],
+    ) -> Response:
+        """Return the public records of the given kinds, separated by commas."""
+        return _content(server.board(TaskId(task), Round(round_number), tuple(kinds.split(","))))
+
+    @application.post(prefix + "/aggregate")
+    async def post_aggregate(
+        task: TaskPath, round_number: RoundPath, authentication: Authentication = None
+    ) -> Response:
+        """Return the sealed share of the sum (the task's model owner)."""
+        sealed = await server.releasing.aggregate(
+            TaskId(task),
+            Round(round_number),
+            path=aggregate_path(TaskId(task), Round(round_number)),
+            header=authentication,
+            now=int(now()),
+        )
+        return _content(sealed)
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Read a request's body; raises MalformedError once it exceeds `limit` bytes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise MalformedError("request too large", want=f"<= {limit} bytes")
+    return bytes(body)
+
+
+def _content(content: bytes | None) -> Response:
+    if content is None:
+        raise NotFoundError("no such content")
+    return Response(content, media_type=MEDIA_TYPE)
+
+
+class NotFoundError(OmniLyticsError):
+    """Content that this server does not have."""
+
+    code = "not-found"
+
+
+def _address(text: str) -> Address:
+    return Address(bytes.fromhex(text[2:]))
+
+
+_STATUS: tuple[tuple[type[OmniLyticsError], int], ...] = (
+    (NotFoundError, 404),
+    (MalformedError, 400),
+    (VerificationError, 403),
+    (PeerError, 503),
+    (ChainError, 503),
+)
+
+
+async def _problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OmniLyticsError)
+    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+    body = {"type": f"urn:omnilytics:{error.code}", "title": error.message, "status": status}
+    body |= {name: value for name, value in error.as_dict().items() if name != "message"}
+    return JSONResponse(body, status_code=status, media_type=PROBLEM_TYPE)

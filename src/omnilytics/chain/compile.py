@@ -1,0 +1,75 @@
+"""Compile contracts/Market.vy into src/omnilytics/chain/artefacts/Market.json.
+
+Run as `python -m omnilytics.chain.compile` from a source tree; wheels carry the artefact. The
+artefact records the hash of every source file, so that a stale one is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from omnilytics.chain.artefact import ARTEFACT_PATH
+from omnilytics.foundation.errors import ConfigError
+
+CONTRACTS = Path(__file__).resolve().parents[3] / "contracts"
+EVM_VERSION = "prague"
+_FORMATS = ["abi", "bytecode", "bytecode_runtime"]
+
+
+def source_sha256(contracts: Path = CONTRACTS) -> str:
+    """Return the hex hash over the names and texts of all contract sources.
+
+    Raises:
+        ConfigError: There is no source tree.
+    """
+    sources = sorted(contracts.glob("*.vy"))
+    if not sources:
+        raise ConfigError("no contract sources", got=contracts, hint="run from a source tree")
+    total = hashlib.sha256()
+    for source in sources:
+        text = source.read_bytes()
+        total.update(f"{source.name} {len(text)}\n".encode() + text)
+    return total.hexdigest()
+
+
+def compile_market(contracts: Path = CONTRACTS) -> dict[str, object]:
+    """Return the artefact of Market.vy as JSON values (Vyper 0.4.3, Prague, gas-optimised).
+
+    Raises:
+        ConfigError: Vyper is not installed, or there is no source tree.
+    """
+    digest = source_sha256(contracts)
+    try:
+        from vyper.compiler import compile_from_file_input
+        from vyper.compiler.input_bundle import FilesystemInputBundle
+        from vyper.compiler.settings import OptimizationLevel, Settings
+    except ImportError:
+        raise ConfigError("Vyper is not installed", hint='pip install -e ".[dev]"') from None
+    bundle = FilesystemInputBundle([contracts])
+    settings = Settings(evm_version=EVM_VERSION, optimize=OptimizationLevel.GAS)
+    output = compile_from_file_input(
+        bundle.load_file("Market.vy"), bundle, settings=settings, output_formats=_FORMATS
+    )
+    return {
+        "abi": output["abi"],
+        "bytecode": output["bytecode"],
+        "runtime_bytecode": output["bytecode_runtime"],
+        "source_sha256": digest,
+    }
+
+
+def build(path: Path = ARTEFACT_PATH) -> bool:
+    """Write the artefact unless it is there for these sources; return whether it was written."""
+    if path.exists() and json.loads(path.read_text())["source_sha256"] == source_sha256():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".json.new")
+    scratch.write_text(json.dumps(compile_market(), indent=1) + "\n")
+    scratch.replace(path)  # atomic: parallel test processes build it at the same time
+    return True
+
+
+if __name__ == "__main__":
+    build()

@@ -1,0 +1,191 @@
+"""A chain as the market needs it: blocks, balances, calls, logs, transactions, waiting.
+
+`Chain` is the interface; `embedded.embedded_chain` runs one in this process, `connect` reaches one
+by JSON-RPC. Everything blocks; every method may be called from any thread.
+
+Not guaranteed: that the node behind a URL tells the truth. Block hashes are compared where that is
+possible (`events`), but a lying node can hide blocks (protocol.md section 7).
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from omnilytics.chain.records import Position
+from omnilytics.foundation.errors import ChainError, ResumableTimeoutError
+from omnilytics.foundation.units import Address, Hash32, Wei
+
+POLL_SECONDS = 1.0
+MAX_FORCED_BLOCKS = 10_000
+"""Blocks that one wait on a development chain may mine at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawLog:
+    """A log before decoding."""
+
+    address: Address
+    topics: tuple[bytes, ...]
+    data: bytes
+    position: Position
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawReceipt:
+    """What a mined transaction did."""
+
+    transaction_hash: Hash32
+    block_number: int
+    succeeded: bool
+    gas_used: int
+    gas_price_wei: Wei
+    contract: Address | None
+    logs: tuple[RawLog, ...]
+
+
+class Chain(ABC):
+    """One chain. Block numbers count from 0; timestamps are unix seconds."""
+
+    chain_id: int
+    is_development: bool
+
+    @abstractmethod
+    def head(self) -> int:
+        """Return the number of the latest block."""
+
+    @abstractmethod
+    def block_hash(self, number: int) -> Hash32:
+        """Return the hash of block `number`; raises ChainError if there is none yet."""
+
+    @abstractmethod
+    def block_timestamp(self, number: int) -> int:
+        """Return the timestamp of block `number`; raises ChainError if there is none yet."""
+
+    @abstractmethod
+    def balance(self, address: Address) -> Wei:
+        """Return the balance at the latest block."""
+
+    @abstractmethod
+    def code(self, address: Address) -> bytes:
+        """Return the code at an address, empty for an account without any."""
+
+    @abstractmethod
+    def call(self, target: Address, data: bytes) -> bytes:
+        """Return what a view returns now; raises ChainError with its revert reason."""
+
+    @abstractmethod
+    def logs(self, address: Address, first_block: int, last_block: int) -> tuple[RawLog, ...]:
+        """Return the logs of a contract in these blocks, both included, in chain order."""
+
+    @abstractmethod
+    def next_nonce(self, address: Address) -> int:
+        """Return the number of transactions that the account has sent."""
+
+    @abstractmethod
+    def fees_wei(self) -> tuple[Wei, Wei]:
+        """Return (max fee, priority fee) per gas for a transaction that should be mined soon."""
+
+    @abstractmethod
+    def preflight(
+        self, sender: Address, target: Address, data: bytes, value: Wei, gas: int
+    ) -> None:
+        """Raise ChainError with the revert reason if this transaction would revert now."""
+
+    @abstractmethod
+    def send(self, transaction: bytes) -> Hash32:
+        """Send a signed transaction; return its hash."""
+
+    @abstractmethod
+    def receipt(self, transaction_hash: Hash32) -> RawReceipt | None:
+        """Return the receipt, or None while the transaction is not mined."""
+
+    @abstractmethod
+    def fund(self, address: Address, amount_wei: Wei) -> None:
+        """Give an account ether on a development chain; raises ChainError on any other."""
+
+    @abstractmethod
+    def mine(self, blocks: int) -> None:
+        """Mine empty blocks on a development chain; raises ChainError on any other."""
+
+    @abstractmethod
+    def jump(self, timestamp: int) -> None:
+        """Mine a block with at least this timestamp on a development chain; else ChainError."""
+
+    def close(self) -> None:  # noqa: B027 - most chains hold nothing
+        """Release what the chain holds."""
+
+    def head_timestamp(self) -> int:
+        """Return the timestamp of the latest block."""
+        return self.block_timestamp(self.head())
+
+    def wait_for_block(self, number: int, *, timeout_seconds: float = 3600.0) -> None:
+        """Return once `head() >= number`; development chains mine the missing blocks.
+
+        Raises:
+            ResumableTimeoutError: The chain did not get there in time; wait again.
+        """
+        if not self.is_development:
+            self._poll(lambda: self.head() >= number, f"block {number}", timeout_seconds)
+        elif (missing := number - self.head()) > 0:
+            if missing > MAX_FORCED_BLOCKS:
+                raise ChainError("too many blocks to mine", got=missing, want=MAX_FORCED_BLOCKS)
+            self.mine(missing)
+
+    def wait_for_time(self, timestamp: int, *, timeout_seconds: float = 86400.0) -> None:
+        """Return once `head_timestamp() >= timestamp`; development chains jump there.
+
+        Raises:
+            ResumableTimeoutError: The chain did not get there in time; wait again.
+        """
+        if not self.is_development:
+            reached = f"time {timestamp}"
+            self._poll(lambda: self.head_timestamp() >= timestamp, reached, timeout_seconds)
+        elif self.head_timestamp() < timestamp:
+            self.jump(timestamp)
+
+    def wait_for_receipt(
+        self, transaction_hash: Hash32, *, timeout_seconds: float = 600.0
+    ) -> RawReceipt:
+        """Return the receipt once the transaction is mined.
+
+        Raises:
+            ResumableTimeoutError: It was not mined in time.
+        """
+        found = self.receipt(transaction_hash)
+        if found is None:
+            wanted = f"transaction 0x{transaction_hash.hex()}"
+            self._poll(lambda: self.receipt(transaction_hash) is not None, wanted, timeout_seconds)
+            found = self.receipt(transaction_hash)
+        if found is None:
+            raise ChainError("a mined transaction vanished", transaction=transaction_hash.hex())
+        return found
+
+    def _poll(self, reached: Callable[[], bool], wanted: str, timeout_seconds: float) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while not reached():
+            if time.monotonic() >= deadline:
+                raise ResumableTimeoutError(
+                    "the chain is not there yet",
+                    want=wanted,
+                    got=f"block {self.head()}",
+                    hint="run the same command again to go on waiting",
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def connect(url: str, *, timeout_seconds: float = 10.0) -> Chain:
+    """Return the chain behind a JSON-RPC URL (http or https).
+
+    Args:
+        url: Where the node listens.
+        timeout_seconds: Longest time that one request may take.
+
+    Raises:
+        ChainError: The node does not answer or is not an Ethereum node.
+    """
+    from omnilytics.chain.jsonrpc import JsonRpcChain
+
+    return JsonRpcChain(url, timeout_seconds=timeout_seconds)

@@ -1,0 +1,217 @@
+"""A chain behind a JSON-RPC URL.
+
+anvil and hardhat announce themselves by their client version; on those the clock and the blocks are
+ours to move. Any other node is waited for. Every request is bounded in time; a failed one is a
+`ChainError` with a hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+from web3 import HTTPProvider
+from web3.exceptions import Web3Exception
+from web3.types import RPCEndpoint
+
+from omnilytics.chain.abi import bytes_of_address, revert_reason
+from omnilytics.chain.connection import Chain, RawLog, RawReceipt
+from omnilytics.chain.records import Position
+from omnilytics.foundation.errors import ChainError
+from omnilytics.foundation.units import Address, Hash32, Wei
+
+_DEVELOPMENT_PREFIXES = {"anvil": "anvil", "hardhat": "hardhat", "edr": "hardhat"}
+
+
+class JsonRpcChain(Chain):
+    """One node; see `connection.connect`."""
+
+    def __init__(self, url: str, *, timeout_seconds: float = 10.0) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ChainError("not an http URL", got=_shown(url), hint="http://127.0.0.1:8545")
+        self._shown_url = _shown(url)
+        self._provider = HTTPProvider(
+            url,
+            request_kwargs={"timeout": timeout_seconds},
+            exception_retry_configuration=None,
+        )
+        version = str(self._ask("web3_clientVersion")).lower()
+        prefix = next((name for name in _DEVELOPMENT_PREFIXES if version.startswith(name)), None)
+        self._development = _DEVELOPMENT_PREFIXES[prefix] if prefix else None
+        self.is_development = self._development is not None
+        self.chain_id = self._number("eth_chainId")
+
+    def head(self) -> int:
+        """Return the number of the latest block."""
+        return self._number("eth_blockNumber")
+
+    def block_hash(self, number: int) -> Hash32:
+        """Return the hash of block `number`."""
+        return Hash32(_bytes(self._block(number)["hash"]))
+
+    def block_timestamp(self, number: int) -> int:
+        """Return the timestamp of block `number`."""
+        return int(self._block(number)["timestamp"], 16)
+
+    def balance(self, address: Address) -> Wei:
+        """Return the balance at the latest block."""
+        return Wei(self._number("eth_getBalance", _hex(address), "latest"))
+
+    def code(self, address: Address) -> bytes:
+        """Return the code at an address."""
+        return _bytes(self._ask("eth_getCode", _hex(address), "latest"))
+
+    def next_nonce(self, address: Address) -> int:
+        """Return the number of transactions that the account has sent, pending ones too."""
+        return self._number("eth_getTransactionCount", _hex(address), "pending")
+
+    def fees_wei(self) -> tuple[Wei, Wei]:
+        """Return (max fee, priority fee) per gas: room for twice the base fee, the node's tip."""
+        block = self._ask("eth_getBlockByNumber", "latest", False)
+        tip_wei = self._number("eth_maxPriorityFeePerGas")
+        return Wei(2 * int(block["baseFeePerGas"], 16) + tip_wei), Wei(tip_wei)
+
+    def call(self, target: Address, data: bytes) -> bytes:
+        """Return what a view returns at the latest block."""
+        request = {"to": _hex(target), "data": _hex(data)}
+        return _bytes(self._ask("eth_call", request, "latest"))
+
+    def preflight(
+        self, sender: Address, target: Address, data: bytes, value: Wei, gas: int
+    ) -> None:
+        """Raise ChainError with the revert reason if this would revert in the pending block."""
+        request = {
+            "from": _hex(sender),
+            "to": _hex(target),
+            "data": _hex(data),
+            "value": hex(value),
+            "gas": hex(gas),
+        }
+        self._ask("eth_call", request, "pending")
+
+    def send(self, transaction: bytes) -> Hash32:
+        """Send a signed transaction; return its hash."""
+        return Hash32(_bytes(self._ask("eth_sendRawTransaction", _hex(transaction))))
+
+    def receipt(self, transaction_hash: Hash32) -> RawReceipt | None:
+        """Return the receipt, or None while the transaction is not mined."""
+        fields = self._ask("eth_getTransactionReceipt", _hex(transaction_hash))
+        if fields is None:
+            return None
+        created = fields.get("contractAddress")
+        return RawReceipt(
+            transaction_hash=transaction_hash,
+            block_number=int(fields["blockNumber"], 16),
+            succeeded=int(fields["status"], 16) == 1,
+            gas_used=int(fields["gasUsed"], 16),
+            gas_price_wei=Wei(int(fields["effectiveGasPrice"], 16)),
+            contract=Address(bytes_of_address(created)) if created else None,
+            logs=tuple(map(_log, fields["logs"])),
+        )
+
+    def logs(self, address: Address, first_block: int, last_block: int) -> tuple[RawLog, ...]:
+        """Return the logs of a contract in these blocks."""
+        wanted = {
+            "address": _hex(address),
+            "fromBlock": hex(first_block),
+            "toBlock": hex(last_block),
+        }
+        return tuple(map(_log, self._ask("eth_getLogs", wanted)))
+
+    def fund(self, address: Address, amount_wei: Wei) -> None:
+        """Raise an account's balance on a development chain."""
+        kind = self._development_kind()
+        total = hex(self.balance(address) + amount_wei)
+        self._ask(f"{kind}_setBalance", _hex(address), total)
+
+    def mine(self, blocks: int) -> None:
+        """Mine empty blocks on a development chain."""
+        self._ask(f"{self._development_kind()}_mine", hex(blocks))
+
+    def jump(self, timestamp: int) -> None:
+        """Mine a block with this timestamp on a development chain."""
+        self._development_kind()
+        self._ask("evm_setNextBlockTimestamp", timestamp)
+        self._ask("evm_mine")
+
+    def close(self) -> None:
+        """Forget the node; its connections close with the process."""
+
+    def _development_kind(self) -> str:
+        if self._development is None:
+            raise ChainError(
+                "only a development chain gives ether and moves its clock",
+                got=f"chain {self.chain_id} at {self._shown_url}",
+                hint="use the embedded chain or anvil",
+            )
+        return self._development
+
+    def _block(self, number: int) -> Mapping[str, Any]:
+        block = self._ask("eth_getBlockByNumber", hex(number), False)
+        if block is None:
+            raise ChainError("no such block yet", got=number)
+        return dict(block)
+
+    def _number(self, method: str, *parameters: object) -> int:
+        return int(self._ask(method, *parameters), 16)
+
+    def _ask(self, method: str, *parameters: object) -> Any:
+        try:
+            response = self._provider.make_request(RPCEndpoint(method), list(parameters))
+        except (requests.RequestException, Web3Exception, ValueError, OSError) as error:
+            raise ChainError(
+                f"no answer from the node ({type(error).__name__})",
+                got=self._shown_url,
+                hint="start the node, or give the URL of one that runs",
+            ) from None
+        if "error" in response:
+            raise _refusal(method, response["error"])
+        if "result" not in response:
+            raise ChainError("not a JSON-RPC node", got=self._shown_url)
+        return response["result"]
+
+
+def _refusal(method: str, error: Any) -> ChainError:
+    data = error.get("data") if isinstance(error, Mapping) else None
+    if isinstance(data, Mapping):
+        data = data.get("data")
+    if isinstance(data, str) and data.startswith("0x") and len(data) > 2:
+        return ChainError(revert_reason(_bytes(data)))
+    text = error.get("message", "") if isinstance(error, Mapping) else str(error)
+    return ChainError(f"the node refused {method}: {str(text)[:200]}")
+
+
+def _log(fields: Mapping[str, Any]) -> RawLog:
+    return RawLog(
+        address=Address(_bytes(fields["address"])),
+        topics=tuple(map(_bytes, fields["topics"])),
+        data=_bytes(fields["data"]),
+        position=Position(
+            block_number=int(fields["blockNumber"], 16),
+            block_hash=Hash32(_bytes(fields["blockHash"])),
+            transaction_hash=Hash32(_bytes(fields["transactionHash"])),
+            log_index=int(fields["logIndex"], 16),
+        ),
+    )
+
+
+def _bytes(text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise ChainError("the node answered nonsense", got=type(text).__name__)
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        raise ChainError("the node answered nonsense", want="hexadecimal") from None
+
+
+def _hex(data: bytes) -> str:
+    return "0x" + data.hex()
+
+
+def _shown(url: str) -> str:
+    """Return scheme and host alone: paths and users of RPC URLs carry access keys."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")

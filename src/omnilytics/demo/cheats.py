@@ -1,0 +1,138 @@
+"""Parties that cheat, to show what the market does about it. Nothing outside the demo imports this.
+
+Each is the honest role with one step replaced; keys, messages and signatures are in order, because a
+cheat that is caught by its form shows nothing.
+"""
+
+from __future__ import annotations
+
+from math import isqrt
+
+import numpy as np
+
+from omnilytics.algebra.field import MODULUS, FieldVector
+from omnilytics.algebra.fixed_point import IntegerVector
+from omnilytics.foundation.units import Hash32
+from omnilytics.learning.encoding import FloatArray
+from omnilytics.protocol.context import RoundContext
+from omnilytics.protocol.package import PackageBuilder
+from omnilytics.protocol.settlement import SealedRound
+from omnilytics.roles.data_owner import DataOwner
+from omnilytics.roles.server import Server
+from omnilytics.roles.server.answering import Answering
+from omnilytics.roles.task_view import TaskView
+from omnilytics.sharing.shamir import Dealer
+from omnilytics.validity.joint import blocks_of_tests
+from omnilytics.validity.prover import project
+from omnilytics.validity.statement import Statement
+from omnilytics.validity.word import Word
+from omnilytics.wire.package import Opening
+
+BOOST = 8
+"""How much longer than allowed the false-norm owner's vector is."""
+
+
+class FalseNormOwner(DataOwner):
+    """Sends a gradient eight times as long and proves the norm of the honest one."""
+
+    def encode(
+        self, view: TaskView, gradient: dict[str, FloatArray]
+    ) -> tuple[IntegerVector, float]:
+        """Return the honest encoding, boosted."""
+        values, factor = super().encode(view, gradient)
+        return values * BOOST, factor
+
+    def build_packages(
+        self, view: TaskView, context: RoundContext, vector: IntegerVector
+    ) -> list[Opening]:
+        """Share the boosted vector with a proof that claims the honest norm."""
+        return _FalseNormBuilder(view.parameters, context, self.key, self.randomness).build(vector)
+
+
+class _FalseNormBuilder(PackageBuilder):
+    def prove(self, vector: IntegerVector, joint: Hash32) -> FieldVector:
+        statement = self.parameters.statement
+        honest = vector // BOOST
+        return forged_bits(statement, [int(honest @ honest)], project(statement, vector, joint))
+
+
+class WrappingOwner(DataOwner):
+    """Sends entries so large that the sum of their squares wraps around the field to almost zero."""
+
+    def encode(
+        self, view: TaskView, gradient: dict[str, FloatArray]
+    ) -> tuple[IntegerVector, float]:
+        """Return two huge entries a, b with a^2 + b^2 = p + s for a small s."""
+        values = np.zeros(view.parameters.statement.dimension, dtype=np.int64)
+        values[:2] = wrapping_pair()
+        return values, 1.0
+
+    def build_packages(
+        self, view: TaskView, context: RoundContext, vector: IntegerVector
+    ) -> list[Opening]:
+        """Share the vector with the small norm that its squares have modulo p."""
+        return _WrappingBuilder(view.parameters, context, self.key, self.randomness).build(vector)
+
+
+class _WrappingBuilder(PackageBuilder):
+    def prove(self, vector: IntegerVector, joint: Hash32) -> FieldVector:
+        statement = self.parameters.statement
+        norm = sum(int(entry) ** 2 for entry in vector[:2]) % MODULUS
+        _, tests = next(blocks_of_tests(statement, joint))
+        signs = np.array([-1, 0, 0, 1], dtype=np.int64)
+        rows = [signs[tests[entry][:, None] >> np.arange(0, 8, 2) & 3].ravel() for entry in (0, 1)]
+        return forged_bits(statement, [norm], rows[0] * vector[0] + rows[1] * vector[1])
+
+
+class MisdealingOwner(DataOwner):
+    """Deals one server a share that is off its polynomial, and commits to it faithfully."""
+
+    def build_packages(
+        self, view: TaskView, context: RoundContext, vector: IntegerVector
+    ) -> list[Opening]:
+        """Share an honest vector, but alter the first explicit share."""
+        return _MisdealingBuilder(view.parameters, context, self.key, self.randomness).build(vector)
+
+
+class _MisdealingBuilder(PackageBuilder):
+    def share_vector(self, dealer: Dealer, vector: IntegerVector) -> FieldVector:
+        rows = super().share_vector(dealer, vector)
+        rows[0, 0] = (int(rows[0, 0]) + 1) % MODULUS
+        return rows
+
+
+class LyingServer(Server):
+    """Posts wrong words in every even round, and is honest in the others."""
+
+    def make_answering(self) -> Answering:
+        """Return the part that answers challenges, replaced by one that lies."""
+        return _LyingAnswering(self.node, self.intake, self.sealing)
+
+
+class _LyingAnswering(Answering):
+    def compute_words(self, sealed: SealedRound, openings: list[Opening]) -> list[Hash32]:
+        words = super().compute_words(sealed, openings)
+        if sealed.context.round % 2:
+            return words
+        return [_altered(word) for word in words]
+
+
+def _altered(word: Hash32) -> Hash32:
+    c, d = Word.from_bytes(word)
+    return Hash32(Word(c._replace(low=(c.low + 1) % MODULUS), d).to_bytes())
+
+
+def forged_bits(statement: Statement, norms: list[int], projections: IntegerVector) -> FieldVector:
+    """Return proof bits for claimed norms; projections out of range are clipped into it."""
+    bound = statement.wraparound_bound
+    shifted = np.clip(projections + (bound - 1), 0, 2 * bound - 1)
+    norm_bits = [norm >> bit & 1 for norm in norms for bit in range(statement.norm_bits)]
+    test_bits = (shifted[:, None] >> np.arange(statement.test_bits)) & 1
+    return np.concatenate([np.array(norm_bits, dtype=np.uint64), test_bits.ravel().astype(np.uint64)])
+
+
+def wrapping_pair() -> tuple[int, int]:
+    """Return (a, b), both below 2^33, whose squares sum to p plus less than 2^20."""
+    first = isqrt(MODULUS)
+    second = isqrt(MODULUS - first**2) + 1
+    return first, second

@@ -1,0 +1,112 @@
+"""What the demo can be asked for, and which combinations are possible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omnilytics.foundation.errors import UsageError
+from omnilytics.learning.datasets import DATASET_NAMES
+from omnilytics.learning.models import MODEL_NAMES
+from omnilytics.learning.presets import PRESETS
+from omnilytics.sharing.committee import OFFERED, Committee
+
+MIN_OWNERS = 4
+"""Three cheats and one honest owner."""
+MAX_OWNERS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """Checked options of one demo."""
+
+    dataset: str
+    model: str
+    owners: int
+    rounds: int
+    committee: Committee
+    seed: int
+    chain_url: str | None
+
+    @property
+    def honest_owners(self) -> int:
+        """All but the three cheats."""
+        return self.owners - 3
+
+    @property
+    def has_lying_server(self) -> bool:
+        """Whether the committee can stand a server that lies."""
+        return self.committee.errors > 0
+
+
+def check_options(
+    *,
+    dataset: str = "digits",
+    model: str | None = None,
+    owners: int = 10,
+    rounds: int | None = None,
+    servers: int = 5,
+    privacy: int | None = None,
+    errors: int | None = None,
+    seed: int = 1,
+    chain_url: str | None = None,
+) -> DemoOptions:
+    """Return the options, or raise UsageError or ConfigError with what is possible."""
+    if dataset not in DATASET_NAMES:
+        raise UsageError(
+            "unknown data set",
+            got=dataset,
+            want=" or ".join(DATASET_NAMES),
+            hint="omnilytics demo --dataset digits",
+        )
+    preset = PRESETS[dataset]
+    model = model or preset.model
+    if model not in MODEL_NAMES:
+        raise UsageError("unknown model", got=model, want=" or ".join(MODEL_NAMES))
+    if model == "cnn" and dataset != "digits":
+        raise UsageError(
+            "the cnn needs images",
+            got=f"--dataset {dataset} --model cnn",
+            hint=f"omnilytics demo --dataset {dataset} --model mlp",
+        )
+    if not MIN_OWNERS <= owners <= MAX_OWNERS:
+        raise UsageError(
+            "the demo has three cheating owners and needs at least one honest one",
+            got=f"--owners {owners}",
+            want=f"{MIN_OWNERS} to {MAX_OWNERS}",
+        )
+    rounds = preset.rounds if rounds is None else rounds
+    if not 1 <= rounds <= 10_000:
+        raise UsageError("impossible number of rounds", got=rounds, want="1 to 10000")
+    if not 0 <= seed < 1 << 32:
+        raise UsageError("impossible seed", got=seed, want="0 to 4294967295")
+    return DemoOptions(
+        dataset=dataset,
+        model=model,
+        owners=owners,
+        rounds=rounds,
+        committee=_committee(servers, privacy, errors),
+        seed=seed,
+        chain_url=chain_url,
+    )
+
+
+def _committee(servers: int, privacy: int | None, errors: int | None) -> Committee:
+    """Return the offered committee with these numbers."""
+    for committee in OFFERED:
+        if (
+            committee.servers == servers
+            and privacy in (None, committee.privacy)
+            and errors in (None, committee.errors)
+        ):
+            return committee
+    offered = ", ".join(f"({c.servers},{c.privacy},{c.errors})" for c in OFFERED)
+    raise UsageError(
+        "no such committee is offered",
+        got=f"({servers},{_any(privacy)},{_any(errors)})",
+        want=f"(servers, privacy, errors) one of {offered}",
+        hint="omnilytics demo --servers 5 --privacy 1 --errors 1",
+    )
+
+
+def _any(value: int | None) -> str:
+    return "any" if value is None else str(value)

@@ -1,0 +1,141 @@
+"""Data for a market in one process: a model owner's sample, a test set, and owners' shards.
+
+Real data that scikit-learn carries, so nothing is downloaded. The split and the batches follow
+from public seeds: a plain training run can use exactly the batches of a market run. These seeds
+are no secrets; secret randomness never comes from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnilytics.foundation.errors import ConfigError
+
+_TEST_FRACTION = 0.2
+_SAMPLE_FRACTION = 0.12
+_SMALLEST_SHARD = 4
+
+Raw = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples and their classes: float32 (n, *input_shape) and int64 (n,)."""
+
+    inputs: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: NDArray[np.int64]) -> Batch:
+        """Return the samples at `rows`, in that order."""
+        return Batch(self.inputs[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class MarketData:
+    """One data set, split so that no two parts share a sample.
+
+    Attributes:
+        name: Name of the data set.
+        input_shape: Shape of one sample.
+        classes: Labels are 0..classes-1.
+        sample: The model owner's own data, for calibration.
+        test: For evaluation only.
+        shards: One per data owner.
+    """
+
+    name: str
+    input_shape: tuple[int, ...]
+    classes: int
+    sample: Batch
+    test: Batch
+    shards: tuple[Batch, ...]
+
+
+def load_market_data(name: str, *, owners: int, seed: int, flat: bool = False) -> MarketData:
+    """Return a data set split for a market, the same for the same arguments.
+
+    Inputs are standardised with the mean and deviation of the model owner's sample, which is
+    what a task could publish without seeing anyone's data.
+
+    Args:
+        name: "digits" (1, 8, 8; 10 classes) or "breast-cancer" (30,; 2 classes).
+        owners: Number of shards, at least 1.
+        seed: Public seed of the split.
+        flat: Give every sample as a vector, for networks of linear layers.
+
+    Raises:
+        ConfigError: If the data set is unknown or too small for so many owners.
+    """
+    if name not in _LOADERS:
+        raise ConfigError("unknown data set", got=name, want=" or ".join(sorted(_LOADERS)))
+    raw, labels = _LOADERS[name]()
+    order = np.random.default_rng([seed, 0]).permutation(len(labels))
+    test, sample, rest = np.split(order, _cuts(len(labels)))
+    if owners < 1 or len(rest) // owners < _SMALLEST_SHARD:
+        raise ConfigError(
+            f"data set {name} cannot be split among so many owners",
+            got=owners,
+            want=f"1 to {len(rest) // _SMALLEST_SHARD}",
+        )
+    inputs = _standardise(raw, sample)
+    whole = Batch(inputs.reshape(len(inputs), -1) if flat else inputs, labels)
+    return MarketData(
+        name=name,
+        input_shape=whole.inputs.shape[1:],
+        classes=int(labels.max()) + 1,
+        sample=whole.take(sample),
+        test=whole.take(test),
+        shards=tuple(whole.take(rows) for rows in np.array_split(rest, owners)),
+    )
+
+
+def owner_batch(shard: Batch, *, owner: int, round_number: int, size: int, seed: int) -> Batch:
+    """Return the batch that an owner uses in a round, the same for the same arguments.
+
+    Args:
+        shard: The owner's data.
+        owner: Index of the owner.
+        round_number: Number of the round.
+        size: Samples, drawn without replacement; a smaller shard is used whole.
+        seed: Public seed.
+    """
+    draw = np.random.default_rng([seed, 1, owner, round_number])
+    return shard.take(draw.choice(len(shard), size=min(size, len(shard)), replace=False))
+
+
+def _cuts(count: int) -> list[int]:
+    test = round(_TEST_FRACTION * count)
+    return [test, test + round(_SAMPLE_FRACTION * count)]
+
+
+def _standardise(raw: NDArray[np.float64], sample: NDArray[np.int64]) -> NDArray[np.float32]:
+    # Images have one scale for all pixels (some are constant); table columns one each.
+    axes = (0,) if raw.ndim == 2 else None
+    mean, deviation = raw[sample].mean(axis=axes), raw[sample].std(axis=axes)
+    standard: NDArray[np.float64] = (raw - mean) / deviation
+    return standard.astype(np.float32)
+
+
+def _digits() -> Raw:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return bunch.images[:, None, :, :], bunch.target.astype(np.int64)
+
+
+def _breast_cancer() -> Raw:
+    from sklearn.datasets import load_breast_cancer
+
+    bunch = load_breast_cancer()
+    return bunch.data, bunch.target.astype(np.int64)
+
+
+_LOADERS: dict[str, Callable[[], Raw]] = {"digits": _digits, "breast-cancer": _breast_cancer}
+DATASET_NAMES = tuple(sorted(_LOADERS))

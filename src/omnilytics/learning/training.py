@@ -1,0 +1,136 @@
+"""The model owner's side of learning: weights out, mean gradient in, optimiser step, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from omnilytics.foundation.errors import ConfigError
+from omnilytics.learning.datasets import Batch, MarketData, owner_batch
+from omnilytics.learning.gradients import check_batch, compute_gradients
+from omnilytics.learning.tracing import trace
+from omnilytics.perturbation.artefact import Artefact, Tensors, check_tensors
+from omnilytics.perturbation.graph import Graph
+from omnilytics.perturbation.interpreter import run_graph
+from omnilytics.perturbation.losses import Loss, loss_value
+
+FloatArray = NDArray[np.floating[Any]]
+
+_OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+}
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """Which optimiser the model owner uses: "adam" or "sgd", and its learning rate."""
+
+    name: str = "adam"
+    learning_rate: float = 1e-2
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Share of correct predictions (0 to 1) and mean loss."""
+
+    accuracy: float
+    loss: float
+
+
+class Trainer:
+    """A module, its graph and its optimiser.
+
+    Args:
+        module: The user's network; it is trained in place.
+        input_shape: Shape of one sample.
+        loss: The task's loss.
+        optimiser: Name and learning rate.
+
+    Raises:
+        ModelError: If the module cannot be carried by the market (see `tracing`).
+        ConfigError: If the optimiser is unknown.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        input_shape: tuple[int, ...],
+        loss: Loss,
+        optimiser: OptimiserSettings,
+    ) -> None:
+        self.module = module
+        self.loss = loss
+        self.settings = optimiser
+        self.graph: Graph = trace(module, input_shape)
+        self._parameters = dict(module.named_parameters())
+        self._optimiser = make_optimiser(module, optimiser)
+
+    def weights(self) -> Tensors:
+        """Return copies of the weights, float32 by name, in the graph's order."""
+        return {
+            tensor.name: self._parameters[tensor.name].detach().numpy().copy()
+            for tensor in self.graph.tensors
+        }
+
+    def step(self, gradients: Mapping[str, FloatArray]) -> None:
+        """Take one optimiser step along the mean gradient of the true model, by tensor name."""
+        check_tensors(self.graph, gradients)
+        for name, gradient in gradients.items():
+            self._parameters[name].grad = torch.from_numpy(gradient.astype(np.float32))
+        self._optimiser.step()
+
+    def evaluate(self, batch: Batch) -> Evaluation:
+        """Return accuracy and loss on `batch`."""
+        check_batch(self.graph, batch)
+        labels = torch.from_numpy(batch.labels)
+        with torch.no_grad():
+            outputs = run_graph(self.graph, self._parameters, torch.from_numpy(batch.inputs))
+            value = float(loss_value(self.loss, outputs, labels))
+        correct = (outputs.argmax(dim=1) == labels).float().mean()
+        return Evaluation(accuracy=float(correct), loss=value)
+
+
+def make_optimiser(module: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
+    """Return a fresh optimiser over the module's parameters."""
+    if settings.name not in _OPTIMISERS:
+        raise ConfigError("unknown optimiser", got=settings.name, want=" or ".join(_OPTIMISERS))
+    return _OPTIMISERS[settings.name](module.parameters(), lr=settings.learning_rate)
+
+
+def mean_gradients(gradients: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]:
+    """Return the mean over owners, float64 by tensor name."""
+    return {
+        name: np.mean([gradient[name].astype(np.float64) for gradient in gradients], axis=0)
+        for name in gradients[0]
+    }
+
+
+def train_plain(
+    trainer: Trainer, data: MarketData, *, rounds: int, batch_size: int, seed: int
+) -> list[Evaluation]:
+    """Train on the owners' shards in the clear: what a market run is compared with.
+
+    Every round uses the batches that a market run with this seed uses, and the float mean of all
+    owners' gradients, neither perturbed nor clipped nor rounded.
+
+    Returns:
+        The evaluation on the test set after each round, numbered from 1.
+    """
+    evaluations = []
+    for number in range(1, rounds + 1):
+        artefact = Artefact(trainer.graph, trainer.weights())
+        gradients = []
+        for owner, shard in enumerate(data.shards):
+            batch = owner_batch(shard, owner=owner, round_number=number, size=batch_size, seed=seed)
+            gradients.append(compute_gradients(artefact, batch, trainer.loss))
+        trainer.step(mean_gradients(gradients))
+        evaluations.append(trainer.evaluate(data.test))
+    return evaluations

@@ -1,0 +1,1 @@
+"""Sans-IO state and checks of a round (protocol.md): no chain, no HTTP, no database, no clock."""

@@ -1,0 +1,81 @@
+"""The parameters of a task that the protocol's checks need, read off its specification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omnilytics.algebra.fixed_point import check_parameters
+from omnilytics.foundation.errors import VerificationError
+from omnilytics.foundation.units import Address
+from omnilytics.sharing.committee import Committee
+from omnilytics.validity.statement import Statement
+from omnilytics.wire.package import chunk_count
+from omnilytics.wire.task_specification import Admission, TaskSpecification
+
+
+@dataclass(frozen=True)
+class TaskParameters:
+    """Committee, statement and limits of one task; raises where they are unsound (protocol.md 1-3)."""
+
+    committee: Committee
+    statement: Statement
+    members: tuple[Address, ...]
+    min_owners: int
+    max_owners: int
+    reward_wei: int
+    admission: Admission
+
+    @classmethod
+    def of(cls, specification: TaskSpecification) -> TaskParameters:
+        """Read the parameters; raises an OmniLyticsError where they are unsound."""
+        committee = Committee(
+            servers=len(specification.committee),
+            privacy=specification.privacy,
+            errors=specification.errors,
+        )
+        statement = Statement(
+            components=specification.component_sizes,
+            fractional_bits=specification.fractional_bits,
+            tests=specification.tests,
+        )
+        check_parameters(
+            dimension=statement.dimension,
+            fractional_bits=statement.fractional_bits,
+            max_owners=specification.max_owners,
+        )
+        return cls(
+            committee=committee,
+            statement=statement,
+            members=specification.members,
+            min_owners=specification.min_owners,
+            max_owners=specification.max_owners,
+            reward_wei=specification.reward_wei,
+            admission=specification.admission,
+        )
+
+    @property
+    def quorum(self) -> int:
+        """The n - e servers that every decision takes."""
+        return self.committee.quorum
+
+    @property
+    def servers(self) -> tuple[int, ...]:
+        """Evaluation points of the servers, 1..n."""
+        return self.committee.points
+
+    @property
+    def share_elements(self) -> int:
+        """Elements of one share: x, bits and the two masks."""
+        return self.statement.share_length
+
+    @property
+    def package_bytes(self) -> int:
+        """Upper bound of an encoded package, sealed or open."""
+        content = 8 * self.share_elements
+        return content + chunk_count(content) * 256 + 16_384
+
+    def member(self, server: int) -> Address:
+        """Return the address of the server at evaluation point `server`, from 1."""
+        if server not in self.servers:
+            raise VerificationError("no such server", got=server, want=f"1..{len(self.members)}")
+        return self.members[server - 1]

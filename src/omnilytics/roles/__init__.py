@@ -1,0 +1,1 @@
+"""The parties of a market; they meet only through HTTP messages and the chain."""

@@ -1,0 +1,309 @@
+"""The data owner: computes a gradient on private data, shares it, and is paid (protocol.md section 6).
+
+What leaves the owner are sealed shares, a commitment and signatures; no t servers together learn
+anything about the vector. The owner verifies all it computes on: the specification and the artefact
+by the hashes on chain, the artefact by the closed operation list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from omnilytics.algebra.fixed_point import IntegerVector, round_vector
+from omnilytics.chain.reader import MarketReader
+from omnilytics.chain.records import TransactionReceipt
+from omnilytics.chain.writer import MarketWriter
+from omnilytics.foundation.errors import OmniLyticsError, PeerError
+from omnilytics.foundation.randomness import Randomness
+from omnilytics.foundation.units import Address, Round, TaskId, Wei
+from omnilytics.learning.datasets import Batch
+from omnilytics.learning.encoding import FloatArray
+from omnilytics.learning.gradients import compute_gradients
+from omnilytics.perturbation.artefact import Artefact, decode_artefact
+from omnilytics.perturbation.losses import Loss
+from omnilytics.protocol.certificate import check_certificate
+from omnilytics.protocol.context import RoundContext
+from omnilytics.protocol.package import PackageBuilder
+from omnilytics.roles.task_view import (
+    Connect,
+    TaskView,
+    fetch_blob,
+    fetch_task,
+    fetch_transcript,
+    round_context,
+    task_layout,
+)
+from omnilytics.transport.hpke import seal_package
+from omnilytics.transport.meter import Meter
+from omnilytics.wire.envelope import decode_signed
+from omnilytics.wire.hashing import merkle_proof
+from omnilytics.wire.messages import Held, Receipt
+from omnilytics.wire.package import Opening, SealedPackage
+from omnilytics.wire.signatures import SigningKey
+from omnilytics.wire.transcript import Certificate, HeldSignature, ReceiptSignature
+
+BatchSource = Callable[[Round], Batch]
+"""Gives the private batch of a round; it never leaves this process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contribution:
+    """What an owner submitted in a round; the vector itself is for the owner's own records."""
+
+    round: Round
+    certificate: Certificate
+    vector: IntegerVector
+    clip_factor: float
+    """What the honest vector was multiplied by to stay within the norm bound, 1 if not clipped."""
+
+    def __repr__(self) -> str:
+        return f"Contribution(round={self.round})"
+
+
+class DataOwner:
+    """One data owner."""
+
+    def __init__(
+        self,
+        *,
+        key: SigningKey,
+        market: MarketReader,
+        writer: MarketWriter,
+        connect: Connect,
+        batches: BatchSource,
+        randomness: Randomness,
+        meter: Meter | None = None,
+    ) -> None:
+        self.key = key
+        self.address: Address = key.address
+        self.market = market
+        self.writer = writer
+        self.randomness = randomness
+        self.meter = meter or Meter()
+        self._connect = connect
+        self._batches = batches
+        self._views: dict[TaskId, TaskView] = {}
+
+    async def view(self, task: TaskId) -> TaskView:
+        """Return the checked task."""
+        if task not in self._views:
+            self._views[task] = await fetch_task(self.market, task, self._connect)
+        return self._views[task]
+
+    async def contribute(self, task: TaskId, round_number: Round) -> Contribution:
+        """Compute, prove, share and submit one gradient.
+
+        Raises:
+            ModelError: The artefact is refused or the gradient is not finite.
+            PeerError: Too few servers took the submission.
+        """
+        view = await self.view(task)
+        context = round_context(self.market, task, round_number)
+        artefact = await self._artefact(view, context)
+        with self.meter.measure("gradient"):
+            gradient = await asyncio.to_thread(self._gradient, view, artefact, round_number)
+        with self.meter.measure("protect"):
+            rounded, factor = await asyncio.to_thread(self.encode, view, gradient)
+            packages = await asyncio.to_thread(self.build_packages, view, context, rounded)
+            sealed = await asyncio.to_thread(self._seal, view, context, packages)
+        with self.meter.measure("submit"):
+            certificate = await self._submit(view, context, sealed)
+        return Contribution(
+            round=round_number, certificate=certificate, vector=rounded, clip_factor=factor
+        )
+
+    async def claim(self, task: TaskId) -> TransactionReceipt | None:
+        """Claim everything the settled rounds credited; None where nothing is due."""
+        view = await self.view(task)
+        settled = self.market.settled_rounds(task)
+        if not settled:
+            return None
+        transcript = await fetch_transcript(
+            "claim", settled[-1], self._endpoints(view), self._connect
+        )
+        owners = [payout.owner for payout in transcript.payouts]
+        if self.address not in owners:
+            return None
+        place = owners.index(self.address)
+        cumulative = Wei(transcript.payouts[place].cumulative_wei)
+        if cumulative <= self.market.claimed(task, self.address):
+            return None
+        leaves = [payout.leaf() for payout in transcript.payouts]
+        return self.writer.claim(task, self.address, cumulative, merkle_proof(leaves, place))
+
+    # steps that a cheat changes in tests and in the demo
+
+    def encode(self, view: TaskView, gradient: dict[str, FloatArray]) -> tuple[IntegerVector, float]:
+        """Scale, clip and round a gradient to the integers that are shared."""
+        layout = task_layout(view.specification)
+        specification = view.specification
+        encoded = round_vector(
+            layout.flatten(gradient),
+            components=specification.component_sizes,
+            fractional_bits=specification.fractional_bits,
+            randomness=self.randomness,
+        )
+        return encoded.values, encoded.factor
+
+    def build_packages(
+        self, view: TaskView, context: RoundContext, vector: IntegerVector
+    ) -> list[Opening]:
+        """Share and prove the vector; returns the packages in clear, server 1 first."""
+        builder = PackageBuilder(view.parameters, context, self.key, self.randomness)
+        return builder.build(vector)
+
+    # inside a contribution
+
+    async def _artefact(self, view: TaskView, context: RoundContext) -> Artefact:
+        content = await fetch_blob(
+            "fetch", context.artefact_hash, self._endpoints(view), self._connect
+        )
+        artefact = decode_artefact(content)
+        task_layout(view.specification).matches(artefact.graph)
+        return artefact
+
+    def _gradient(
+        self, view: TaskView, artefact: Artefact, round_number: Round
+    ) -> dict[str, FloatArray]:
+        loss = Loss(view.specification.loss)
+        return dict(compute_gradients(artefact, self._batches(round_number), loss))
+
+    def _seal(
+        self, view: TaskView, context: RoundContext, packages: list[Opening]
+    ) -> list[SealedPackage]:
+        return [
+            seal_package(package, member.hpke_key, context)
+            for package, member in zip(packages, view.specification.committee, strict=True)
+        ]
+
+    async def _submit(
+        self, view: TaskView, context: RoundContext, sealed: list[SealedPackage]
+    ) -> Certificate:
+        """Send every server its package, leave what could not be delivered, get certified."""
+        receipts = await asyncio.gather(
+            *(self._send_package(view, context, package) for package in sealed)
+        )
+        missing = [
+            package for package, receipt in zip(sealed, receipts, strict=True) if receipt is None
+        ]
+        held = await asyncio.gather(
+            *(self._leave_package(view, context, package) for package in missing)
+        )
+        header = sealed[0].header
+        certificate = Certificate(
+            owner=self.address,
+            commitment=header.commitment,
+            submission_signature=header.submission_signature,
+            receipts=tuple(receipt for receipt in receipts if receipt is not None),
+            held=tuple(entry for entries in held for entry in entries),
+        )
+        check_certificate(
+            certificate,
+            parameters=view.parameters,
+            domain=context.domain,
+            task=context.task,
+            round_number=context.round,
+        )
+        await self._publish(view, context, certificate)
+        return certificate
+
+    async def _send_package(
+        self, view: TaskView, context: RoundContext, sealed: SealedPackage
+    ) -> ReceiptSignature | None:
+        header = sealed.header
+        member = view.specification.committee[header.server - 1]
+        try:
+            answer = await self._connect(member.endpoint).put_package(
+                context.task, context.round, self.address, sealed.encode()
+            )
+            signed = decode_signed(answer)
+            want = Receipt(
+                task=context.task,
+                round=context.round,
+                owner=self.address,
+                commitment=header.commitment,
+            )
+            if signed.message != want or signed.signer(context.domain) != member.address:
+                return None
+        except OmniLyticsError:
+            return None
+        return ReceiptSignature(server=header.server, signature=signed.signature)
+
+    async def _leave_package(
+        self, view: TaskView, context: RoundContext, sealed: SealedPackage
+    ) -> list[HeldSignature]:
+        """Leave a package for a server that did not answer with e + 1 others (protocol.md 6.2)."""
+        found: list[HeldSignature] = []
+        for holder in view.parameters.servers:
+            if holder == sealed.header.server:
+                continue
+            entry = await self._hold(view, context, sealed, holder)
+            if entry is not None:
+                found.append(entry)
+            if len(found) > view.parameters.committee.errors:
+                break
+        return found
+
+    async def _hold(
+        self, view: TaskView, context: RoundContext, sealed: SealedPackage, holder: int
+    ) -> HeldSignature | None:
+        header = sealed.header
+        member = view.specification.committee[holder - 1]
+        want = Held(
+            task=context.task,
+            round=context.round,
+            owner=self.address,
+            commitment=header.commitment,
+            for_server=view.parameters.member(header.server),
+            package_hash=sealed.hash(),
+        )
+        try:
+            answer = await self._connect(member.endpoint).put_held(
+                context.task, context.round, header.server, self.address, sealed.encode()
+            )
+            signed = decode_signed(answer)
+            if signed.message != want or signed.signer(context.domain) != member.address:
+                return None
+        except OmniLyticsError:
+            return None
+        return HeldSignature(
+            holder=holder,
+            server=header.server,
+            package_hash=want.package_hash,
+            signature=signed.signature,
+        )
+
+    async def _publish(
+        self, view: TaskView, context: RoundContext, certificate: Certificate
+    ) -> None:
+        """Give the certificate to all servers; e + 1 that take it make sure it is sealed."""
+        body = certificate.encode()
+        results = await asyncio.gather(
+            *(
+                _succeeds(
+                    self._connect(endpoint).post_certificate(context.task, context.round, body)
+                )
+                for endpoint in self._endpoints(view)
+            )
+        )
+        if sum(results) < view.parameters.committee.errors + 1:
+            raise PeerError(
+                "too few servers took the certificate",
+                got=sum(results),
+                want=view.parameters.committee.errors + 1,
+                hint="submit again before the submission deadline",
+            )
+
+    def _endpoints(self, view: TaskView) -> list[str]:
+        return [member.endpoint for member in view.specification.committee]
+
+
+async def _succeeds(call: Awaitable[None]) -> bool:
+    try:
+        await call
+    except OmniLyticsError:
+        return False
+    return True
+

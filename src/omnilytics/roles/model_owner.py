@@ -1,0 +1,229 @@
+"""The model owner: escrows, publishes the perturbed model, recovers the sum, takes the step.
+
+It never sees one owner's vector: only the sum over an accepted set, once n - e servers have agreed on
+that set. It trusts no server: shares of the sum are checked against each other (protocol.md 6.8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnilytics.algebra import kernels
+from omnilytics.algebra.field import FieldVector
+from omnilytics.algebra.fixed_point import IntegerVector, from_field
+from omnilytics.chain.reader import MarketReader
+from omnilytics.chain.records import RoundOpened, RoundSettled, TransactionReceipt
+from omnilytics.chain.writer import MarketWriter
+from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
+from omnilytics.foundation.randomness import Randomness
+from omnilytics.foundation.units import Hash32, Round, TaskId
+from omnilytics.learning.training import Trainer
+from omnilytics.perturbation.artefact import Artefact, encode_artefact
+from omnilytics.perturbation.gauge import analyse
+from omnilytics.perturbation.secret import GaugeSecret, sample_secret
+from omnilytics.roles.task_view import (
+    Connect,
+    TaskView,
+    chain_terms,
+    check_specification,
+    round_context,
+    task_layout,
+)
+from omnilytics.sharing.recovery import recover_sum
+from omnilytics.transport.authentication import authenticate
+from omnilytics.transport.client import aggregate_path, artefact_path
+from omnilytics.transport.hpke import HpkeKey, open_aggregate
+from omnilytics.transport.meter import Meter
+from omnilytics.wire.hashing import content_hash
+from omnilytics.wire.signatures import SigningKey
+from omnilytics.wire.task_specification import TaskSpecification
+
+Gradients = Mapping[str, NDArray[np.floating[Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveredRound:
+    """What a settled round gave the model owner."""
+
+    round: Round
+    accepted_count: int
+    total: IntegerVector
+    """Sum of the accepted owners' integers, shape (D,), exact."""
+    gradients: Gradients
+    """Mean gradient of the true model by tensor name."""
+    lying_servers: tuple[int, ...]
+    """Servers of V whose share of the sum was off the others' codeword."""
+
+
+class ModelOwner:
+    """One model owner with one task."""
+
+    def __init__(
+        self,
+        *,
+        key: SigningKey,
+        hpke_key: HpkeKey,
+        market: MarketReader,
+        writer: MarketWriter,
+        connect: Connect,
+        trainer: Trainer,
+        randomness: Randomness,
+        now: Callable[[], float],
+        meter: Meter | None = None,
+    ) -> None:
+        self.key = key
+        self.hpke_key = hpke_key
+        self.market = market
+        self.writer = writer
+        self.trainer = trainer
+        self.meter = meter or Meter()
+        self._connect = connect
+        self._randomness = randomness
+        self._now = now
+        self._structure = analyse(trainer.graph)
+        self._secrets: dict[Round, GaugeSecret] = {}
+        self._view: TaskView | None = None
+
+    @property
+    def view(self) -> TaskView:
+        """The published task; raises VerificationError before `publish_task`."""
+        if self._view is None:
+            raise VerificationError("no task is published yet")
+        return self._view
+
+    async def publish_task(self, specification: TaskSpecification) -> TaskView:
+        """Escrow the whole task on chain and give every server its specification."""
+        task = self.writer.create_task(chain_terms(specification))
+        content = specification.encode()
+        self._view = check_specification(self.market, task, content)
+        await self._publish(task, Round(0), content)
+        return self._view
+
+    async def open_round(self) -> RoundOpened:
+        """Perturb the model with fresh secrets, publish it, and open the next round."""
+        task = self.view.task
+        number = Round(self.market.round_state(task).round + 1)
+        with self.meter.measure("perturb"):
+            secret = sample_secret(self._structure, self._randomness)
+            weights = secret.perturb(self.trainer.weights())
+            content = encode_artefact(Artefact(self.trainer.graph, weights))
+        with self.meter.measure("publish"):
+            await self._publish(task, number, content)
+            opened = self.writer.open_round(task, content_hash(content))
+        self._secrets[opened.round] = secret
+        return opened
+
+    async def recover(self, round_number: Round) -> RecoveredRound:
+        """Fetch the shares of the sum, check them, and undo the perturbation exactly."""
+        settled = self.market.round_settled(self.view.task, round_number)
+        if settled is None:
+            raise VerificationError("the round is not settled", round=round_number)
+        with self.meter.measure("release"):
+            shares = await self._collect(settled)
+        with self.meter.measure("recover"):
+            recovered = recover_sum(shares, self.view.parameters.committee, self._randomness)
+            total = from_field(recovered.values)
+            layout = task_layout(self.view.specification)
+            perturbed = layout.mean_of_sum(
+                total,
+                fraction_bits=self.view.specification.fractional_bits,
+                accepted=settled.accepted_count,
+            )
+            gradients = self._secrets[round_number].recover(perturbed)
+        return RecoveredRound(
+            round=round_number,
+            accepted_count=settled.accepted_count,
+            total=total,
+            gradients=gradients,
+            lying_servers=recovered.liars,
+        )
+
+    def step(self, recovered: RecoveredRound) -> None:
+        """Take one optimiser step along the recovered mean gradient."""
+        with self.meter.measure("optimise"):
+            self.trainer.step(recovered.gradients)
+
+    def refund(self) -> TransactionReceipt:
+        """Close the task and take back what no settled round used."""
+        return self.writer.refund(self.view.task)
+
+    async def _publish(self, task: TaskId, round_number: Round, content: bytes) -> None:
+        """Give content to the committee; n - e servers must take it."""
+        name = content_hash(content)
+        results = await asyncio.gather(
+            *(
+                self._publish_at(member.endpoint, task, round_number, name, content)
+                for member in self.view.specification.committee
+            )
+        )
+        if sum(results) < self.view.parameters.quorum:
+            raise PeerError(
+                "too few servers took the content",
+                got=sum(results),
+                want=self.view.parameters.quorum,
+                hint="check that the committee's servers are up",
+            )
+
+    async def _publish_at(
+        self, endpoint: str, task: TaskId, round_number: Round, name: Hash32, content: bytes
+    ) -> bool:
+        path = artefact_path(task, name)
+        headers = self._authenticate("PUT", path, content, task, round_number)
+        try:
+            await self._connect(endpoint).put_artefact(task, name, content, headers)
+        except OmniLyticsError:
+            return False
+        return True
+
+    async def _collect(self, settled: RoundSettled) -> dict[int, FieldVector]:
+        """Return the opened shares of the sum of the servers in V that answered."""
+        standing = [
+            server for server in self.view.parameters.servers if settled.v_bitmap >> (server - 1) & 1
+        ]
+        shares = await asyncio.gather(*(self._share(settled, server) for server in standing))
+        return {
+            server: share
+            for server, share in zip(standing, shares, strict=True)
+            if share is not None
+        }
+
+    async def _share(self, settled: RoundSettled, server: int) -> FieldVector | None:
+        task, number = settled.task, settled.round
+        endpoint = self.view.specification.committee[server - 1].endpoint
+        headers = self._authenticate("POST", aggregate_path(task, number), b"", task, number)
+        try:
+            sealed = await self._connect(endpoint).aggregate(task, number, headers)
+            content = open_aggregate(
+                sealed,
+                self.hpke_key,
+                round_context(self.market, task, number),
+                accepted_root=settled.accepted_root,
+                server=server,
+            )
+        except OmniLyticsError:
+            return None
+        if len(content) != 8 * self.view.parameters.statement.dimension:
+            return None
+        share = np.frombuffer(content, dtype="<u8").astype(np.uint64)
+        return share if kernels.current().all_canonical(share) else None
+
+    def _authenticate(
+        self, method: str, path: str, body: bytes, task: TaskId, round_number: Round
+    ) -> dict[str, str]:
+        return authenticate(
+            method=method,
+            path=path,
+            body=body,
+            task=task,
+            round_number=round_number,
+            time=int(self._now()),
+            key=self.key,
+            domain=self.market.domain,
+            randomness=self._randomness,
+        )

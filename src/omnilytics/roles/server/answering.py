@@ -1,0 +1,382 @@
+"""Answering the challenge: seed, words, accusations and openings (protocol.md 6.3 to 6.6).
+
+The order matters for privacy: the seed is locked and agreed by n - e servers before any word is
+computed (!), and a package is opened only by an accused server whose word was right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from omnilytics.chain.records import RoundRecord
+from omnilytics.foundation.errors import OmniLyticsError, VerificationError
+from omnilytics.foundation.units import Address, Hash32
+from omnilytics.protocol.locks import agreed_value, lock_seed
+from omnilytics.protocol.package import check_package, compute_word
+from omnilytics.protocol.settlement import SealedRound, judge
+from omnilytics.protocol.words import (
+    check_server_words,
+    check_two_words,
+    find_two_words,
+    sign_words,
+)
+from omnilytics.roles.server import board
+from omnilytics.roles.server.intake import Intake
+from omnilytics.roles.server.node import ServerNode
+from omnilytics.roles.server.sealing import Sealing
+from omnilytics.roles.task_view import TaskView, fetch_blob, round_context
+from omnilytics.transport.client import BoardItem
+from omnilytics.validity.challenge import Challenge
+from omnilytics.wire.envelope import decode_signed
+from omnilytics.wire.messages import Complaint, Seed
+from omnilytics.wire.package import Opening, SealedPackage
+from omnilytics.wire.transcript import (
+    Certificate,
+    OpeningReference,
+    ServerWords,
+    TwoWords,
+)
+
+MAX_WORDS_BYTES = 32 << 20
+
+
+class Answering:
+    """Brings a sealed round to the point where it can be judged."""
+
+    def __init__(self, node: ServerNode, intake: Intake, sealing: Sealing) -> None:
+        self._node = node
+        self._intake = intake
+        self._sealing = sealing
+        self._sealed: tuple[Hash32, SealedRound] | None = None
+
+    async def sealed_round(self, view: TaskView, state: RoundRecord) -> SealedRound | None:
+        """Return the sealed round with its challenge, once n - e servers agreed on its seed."""
+        seed = self._agreed_seed(view, state)
+        if seed is None:
+            return None
+        if self._sealed is not None and self._sealed[0] == seed:
+            return self._sealed[1]
+        manifest = await self._sealing.fetch_manifest(view, state)
+        if manifest is None:
+            return None
+        challenge = await asyncio.to_thread(Challenge, view.parameters.statement, seed)
+        sealed = SealedRound(
+            context=round_context(self._node.market, view.task, state.round),
+            parameters=view.parameters,
+            manifest=manifest,
+            seed=seed,
+            challenge=challenge,
+        )
+        self._sealed = (seed, sealed)
+        return sealed
+
+    async def step(self, view: TaskView, state: RoundRecord) -> bool:
+        """Do what can be done now on a sealed round; tell whether anything changed."""
+        changed = self._sign_seed(view, state)
+        changed |= await self._pull_seeds(view, state)
+        sealed = await self.sealed_round(view, state)
+        if sealed is None:
+            return changed
+        changed |= await self._answer(view, state, sealed)
+        changed |= await self._pull_words(view, state, sealed)
+        if self._node.chain.head() >= state.sealed_block + view.specification.windows.words_blocks:
+            changed |= self._open_if_accused(view, state, sealed)
+            changed |= await self._pull_openings(view, state, sealed)
+        return changed
+
+    # the seed
+
+    def _sign_seed(self, view: TaskView, state: RoundRecord) -> bool:
+        node = self._node
+        server = view.server_of(node.address)
+        if server in node.signed_records(view.task, state.round, board.SEED):
+            return False
+        if node.chain.head() < state.challenge_final_block:
+            return False
+        message = Seed(
+            task=view.task,
+            round=state.round,
+            submissions_root=state.submissions_root,
+            seed=node.market.seed(view.task),
+        )
+        lock_seed(node.repository, message)
+        body = node.sign(message).encode()
+        return node.publish_record(view.task, state.round, board.SEED, server, b"", body)
+
+    async def _pull_seeds(self, view: TaskView, state: RoundRecord) -> bool:
+        changed = False
+        for item in await self._node.pull(view, state.round, (board.SEED,)):
+            try:
+                changed |= self._keep_seed(view, state, item)
+            except VerificationError:
+                continue
+        return changed
+
+    def _keep_seed(self, view: TaskView, state: RoundRecord, item: BoardItem) -> bool:
+        signed = decode_signed(item.body)
+        message = signed.message
+        if not isinstance(message, Seed) or (message.task, message.round) != (
+            view.task,
+            state.round,
+        ):
+            raise VerificationError("not a seed of this round")
+        signer = signed.signer(self._node.market.domain)
+        if signer not in view.parameters.members:
+            raise VerificationError("seed of no committee member")
+        server = view.server_of(signer)
+        return self._node.publish_record(view.task, state.round, board.SEED, server, b"", item.body)
+
+    def _agreed_seed(self, view: TaskView, state: RoundRecord) -> Hash32 | None:
+        """Return the seed that this server and n - e servers signed, or None (!)."""
+        node = self._node
+        votes = []
+        for server, signed in node.signed_records(view.task, state.round, board.SEED).items():
+            assert isinstance(signed.message, Seed)
+            if signed.message.submissions_root == state.submissions_root:
+                votes.append((server, signed.message.seed))
+        agreed = agreed_value(votes, view.parameters.quorum)
+        own = dict(votes).get(view.server_of(node.address))
+        return agreed if agreed == own else None
+
+    # words
+
+    async def _answer(self, view: TaskView, state: RoundRecord, sealed: SealedRound) -> bool:
+        """Publish this server's words, once it has its package of every sealed owner."""
+        node = self._node
+        server = view.server_of(node.address)
+        if any(entry.server == server for entry in self.words(view, state)):
+            return False
+        if node.chain.head() > state.sealed_block + view.specification.windows.words_blocks:
+            return False
+        openings = []
+        for certificate in sealed.manifest.certificates:
+            opening = await self._own_package(view, state, certificate, server)
+            if opening is None:
+                return False
+            openings.append(opening)
+        words = await asyncio.to_thread(self.compute_words, sealed, openings)
+        entry = sign_words(
+            server,
+            words,
+            manifest=sealed.manifest,
+            submissions_root=state.submissions_root,
+            seed=sealed.seed,
+            key=node.key,
+            domain=node.market.domain,
+        )
+        return self._publish_words(view, state, entry)
+
+    def compute_words(self, sealed: SealedRound, openings: list[Opening]) -> list[Hash32]:
+        """Return this server's packed word for each opened package."""
+        return [
+            compute_word(opening, sealed.parameters, sealed.context, sealed.challenge)
+            for opening in openings
+        ]
+
+    async def _own_package(
+        self, view: TaskView, state: RoundRecord, certificate: Certificate, server: int
+    ) -> Opening | None:
+        """Return this server's package in clear, fetching the sealed one if it was left elsewhere."""
+        stored = self._stored_package(view, state, certificate)
+        if stored is None:
+            await self._fetch_held(view, state, certificate, server)
+            stored = self._stored_package(view, state, certificate)
+        return stored
+
+    def _stored_package(
+        self, view: TaskView, state: RoundRecord, certificate: Certificate
+    ) -> Opening | None:
+        content = self._node.repository.package(
+            view.task, state.round, certificate.owner, certificate.commitment
+        )
+        if content is None:
+            return None
+        return Opening.decode(content, max_bytes=view.parameters.package_bytes)
+
+    async def _fetch_held(
+        self, view: TaskView, state: RoundRecord, certificate: Certificate, server: int
+    ) -> None:
+        limit = view.parameters.package_bytes
+        for entry in certificate.held:
+            if entry.server != server:
+                continue
+            endpoint = view.specification.committee[entry.holder - 1].endpoint
+            try:
+                body = await self._node.connect(endpoint).get_held(
+                    view.task, state.round, server, certificate.owner
+                )
+                sealed = SealedPackage.decode(body, max_bytes=limit)
+            except OmniLyticsError:
+                continue
+            if sealed.hash() != entry.package_hash:
+                continue
+            try:
+                self._intake.store_package(view, state.round, sealed, server)
+            except VerificationError:
+                self._complain(view, state, certificate, server)
+            return
+
+    def _complain(
+        self, view: TaskView, state: RoundRecord, certificate: Certificate, server: int
+    ) -> None:
+        message = Complaint(
+            task=view.task,
+            round=state.round,
+            owner=certificate.owner,
+            commitment=certificate.commitment,
+        )
+        body = self._node.sign(message).encode()
+        self._node.publish_record(
+            view.task, state.round, board.COMPLAINT, server, certificate.owner, body
+        )
+
+    async def _pull_words(self, view: TaskView, state: RoundRecord, sealed: SealedRound) -> bool:
+        changed = False
+        for item in await self._node.pull(view, state.round, (board.WORDS, board.TWO_WORDS)):
+            try:
+                changed |= self._keep_words(view, state, sealed, item)
+            except VerificationError:
+                continue
+        for evidence in find_two_words(sealed.manifest, self._all_words(view, state)):
+            changed |= self._keep_two_words(view, state, evidence)
+        return changed
+
+    def _keep_words(
+        self, view: TaskView, state: RoundRecord, sealed: SealedRound, item: BoardItem
+    ) -> bool:
+        if item.kind == board.TWO_WORDS:
+            evidence = TwoWords.decode(item.body, max_bytes=MAX_WORDS_BYTES)
+            check_two_words(
+                evidence,
+                manifest=sealed.manifest,
+                submissions_root=sealed.submissions_root,
+                seed=sealed.seed,
+                parameters=sealed.parameters,
+                domain=sealed.context.domain,
+            )
+            return self._keep_two_words(view, state, evidence)
+        entry = ServerWords.decode(item.body, max_bytes=MAX_WORDS_BYTES)
+        held = [known for known in self._all_words(view, state) if known.server == entry.server]
+        if len(held) >= 2:
+            return False  # already convicted; more of it proves nothing
+        check_server_words(
+            entry,
+            manifest=sealed.manifest,
+            submissions_root=sealed.submissions_root,
+            seed=sealed.seed,
+            parameters=sealed.parameters,
+            domain=sealed.context.domain,
+        )
+        return self._publish_words(view, state, entry)
+
+    def _publish_words(self, view: TaskView, state: RoundRecord, entry: ServerWords) -> bool:
+        return self._node.publish_record(
+            view.task, state.round, board.WORDS, entry.server, b"", entry.encode()
+        )
+
+    def _keep_two_words(self, view: TaskView, state: RoundRecord, evidence: TwoWords) -> bool:
+        convicted = {known.server for known in self.convictions(view, state)}
+        if evidence.server in convicted:
+            return False
+        return self._node.publish_record(
+            view.task, state.round, board.TWO_WORDS, evidence.server, b"", evidence.encode()
+        )
+
+    def _all_words(self, view: TaskView, state: RoundRecord) -> list[ServerWords]:
+        records = self._node.repository.records(view.task, state.round, (board.WORDS,))
+        return [ServerWords.decode(record.body, max_bytes=MAX_WORDS_BYTES) for record in records]
+
+    def words(
+        self, view: TaskView, state: RoundRecord, *, by_block: int | None = None
+    ) -> list[ServerWords]:
+        """Return one set of words of each server, of those received by a block if one is given."""
+        found: dict[int, ServerWords] = {}
+        for record in self._node.repository.records(view.task, state.round, (board.WORDS,)):
+            if by_block is None or record.received_block <= by_block:
+                entry = ServerWords.decode(record.body, max_bytes=MAX_WORDS_BYTES)
+                found.setdefault(entry.server, entry)
+        return list(found.values())
+
+    def convictions(self, view: TaskView, state: RoundRecord) -> list[TwoWords]:
+        """Return the evidence held against servers that signed two words."""
+        records = self._node.repository.records(view.task, state.round, (board.TWO_WORDS,))
+        return [TwoWords.decode(record.body, max_bytes=MAX_WORDS_BYTES) for record in records]
+
+    # openings
+
+    def _open_if_accused(self, view: TaskView, state: RoundRecord, sealed: SealedRound) -> bool:
+        """Open the own package of every owner that an honest word accuses this server about.
+
+        A server whose stored package does not give the word it signed admits the fault by opening
+        nothing: an opened package lowers the threshold for its owner by one.
+        """
+        node = self._node
+        server = view.server_of(node.address)
+        own = next((entry for entry in self.words(view, state) if entry.server == server), None)
+        held = self.openings(view, state)
+        if own is None:
+            return False
+        verdict = judge(sealed, self.words(view, state), self.convictions(view, state), held)
+        changed = False
+        for owner, accused in verdict.accused:
+            if accused != server or (owner, server) in held:
+                continue
+            place = sealed.manifest.owners.index(owner)
+            certificate = sealed.manifest.certificates[place]
+            opening = self._stored_package(view, state, certificate)
+            if opening is None:
+                continue
+            word = compute_word(opening, sealed.parameters, sealed.context, sealed.challenge)
+            if word == own.words[place]:
+                changed |= self._keep_opening(view, state, opening)
+        return changed
+
+    async def _pull_openings(self, view: TaskView, state: RoundRecord, sealed: SealedRound) -> bool:
+        changed = False
+        endpoints = self._node.endpoints(view)
+        for item in await self._node.pull(view, state.round, (board.OPENING,)):
+            try:
+                reference = OpeningReference.decode(item.body, max_bytes=4_096)
+                if (reference.owner, reference.server) in self.openings(view, state):
+                    continue
+                opening = await self._fetch_opening(view, sealed, reference, endpoints)
+            except OmniLyticsError:
+                continue
+            changed |= self._keep_opening(view, state, opening)
+        return changed
+
+    async def _fetch_opening(
+        self,
+        view: TaskView,
+        sealed: SealedRound,
+        reference: OpeningReference,
+        endpoints: list[str],
+    ) -> Opening:
+        content = await fetch_blob("servers", reference.opening_hash, endpoints, self._node.connect)
+        opening = Opening.decode(content, max_bytes=view.parameters.package_bytes)
+        header = opening.header
+        if (header.owner, header.server) != (reference.owner, reference.server):
+            raise VerificationError("the opening is of another package than announced")
+        check_package(
+            opening, server=header.server, parameters=sealed.parameters, context=sealed.context
+        )
+        return opening
+
+    def _keep_opening(self, view: TaskView, state: RoundRecord, opening: Opening) -> bool:
+        name = self._node.repository.publish(opening.encode())
+        header = opening.header
+        reference = OpeningReference(owner=header.owner, server=header.server, opening_hash=name)
+        return self._node.publish_record(
+            view.task, state.round, board.OPENING, header.server, header.owner, reference.encode()
+        )
+
+    def openings(self, view: TaskView, state: RoundRecord) -> dict[tuple[Address, int], Opening]:
+        """Return the published openings by owner and server."""
+        found: dict[tuple[Address, int], Opening] = {}
+        for record in self._node.repository.records(view.task, state.round, (board.OPENING,)):
+            reference = OpeningReference.decode(record.body, max_bytes=4_096)
+            content = self._node.repository.published(reference.opening_hash)
+            assert content is not None
+            opening = Opening.decode(content, max_bytes=view.parameters.package_bytes)
+            found.setdefault((reference.owner, reference.server), opening)
+        return found

@@ -1,0 +1,158 @@
+"""What a server takes in: artefacts, packages, other servers' packages, certificates (6.1, 6.2).
+
+Nothing is acknowledged before it is checked and durable. Everything here is called by the HTTP routes
+and must withstand any bytes.
+"""
+
+from __future__ import annotations
+
+from omnilytics.chain.records import Phase, RoundRecord
+from omnilytics.foundation.errors import VerificationError
+from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
+from omnilytics.protocol.certificate import check_certificate
+from omnilytics.protocol.package import check_header, check_package
+from omnilytics.roles.server.node import ServerNode
+from omnilytics.roles.task_view import TaskView, check_specification, round_context
+from omnilytics.transport.authentication import check_request
+from omnilytics.transport.hpke import open_package
+from omnilytics.wire.hashing import content_hash
+from omnilytics.wire.messages import Held, Receipt
+from omnilytics.wire.package import PackageHeader, SealedPackage
+from omnilytics.wire.transcript import Certificate
+
+MAX_CERTIFICATE_BYTES = 64 << 10
+OPEN_ADMISSION_FACTOR = 4
+"""An open task stores packages of at most this many times the owners it can pay."""
+
+
+class Intake:
+    """Receives and checks; see the module docstring."""
+
+    def __init__(self, node: ServerNode) -> None:
+        self._node = node
+
+    def store_artefact(
+        self, task: TaskId, name: Hash32, content: bytes, *, path: str, header: str | None, now: int
+    ) -> None:
+        """Publish content that the task's model owner sends: the specification, then artefacts."""
+        node = self._node
+        record = node.market.task(task)
+        request = check_request(
+            header,
+            method="PUT",
+            path=path,
+            body=content,
+            now=now,
+            signer=record.model_owner,
+            domain=node.market.domain,
+        )
+        if content_hash(content) != name:
+            raise VerificationError("content does not have the hash in its path")
+        if not node.repository.use_nonce(request.nonce):
+            raise VerificationError("request was already used")
+        if name == record.terms.spec_hash:
+            check_specification(node.market, task, content)
+        node.repository.publish(content)
+
+    async def accept_package(
+        self, task: TaskId, round_number: Round, owner: Address, body: bytes
+    ) -> bytes:
+        """Open, check and store this server's package; return the signed receipt."""
+        node = self._node
+        view, sealed = await self._sealed_package(task, round_number, owner, body)
+        self._open_round(view, round_number)
+        server = view.server_of(node.address)
+        self.store_package(view, round_number, sealed, server)
+        header = sealed.header
+        node.repository.claim_receipt(task, round_number, owner, header.commitment)
+        receipt = Receipt(task=task, round=round_number, owner=owner, commitment=header.commitment)
+        return node.sign(receipt).encode()
+
+    def store_package(
+        self, view: TaskView, round_number: Round, sealed: SealedPackage, server: int
+    ) -> None:
+        """Open a sealed package for this server, check it against its commitment, and keep it."""
+        node = self._node
+        context = round_context(node.market, view.task, round_number)
+        opening = open_package(sealed, node.hpke_key, context)
+        check_package(opening, server=server, parameters=view.parameters, context=context)
+        header = opening.header
+        node.repository.add_package(
+            view.task, round_number, header.owner, header.commitment, opening.encode()
+        )
+
+    async def hold_package(
+        self, task: TaskId, round_number: Round, server: int, owner: Address, body: bytes
+    ) -> bytes:
+        """Keep another server's sealed package; return the signed Held message."""
+        node = self._node
+        view, sealed = await self._sealed_package(task, round_number, owner, body)
+        self._open_round(view, round_number)
+        header = sealed.header
+        if header.server != server:
+            raise VerificationError("package for another server", got=header.server, want=server)
+        kept = node.repository.add_held(task, round_number, server, owner, body)
+        if kept != content_hash(body):
+            raise VerificationError("another package is already held", owner=show_address(owner))
+        held = Held(
+            task=task,
+            round=round_number,
+            owner=owner,
+            commitment=header.commitment,
+            for_server=view.parameters.member(server),
+            package_hash=kept,
+        )
+        return node.sign(held).encode()
+
+    async def accept_certificate(self, task: TaskId, round_number: Round, body: bytes) -> None:
+        """Check a certificate and put it on the board, until the submission deadline."""
+        node = self._node
+        view = await node.view(task)
+        self._open_round(view, round_number)
+        certificate = Certificate.decode(body, max_bytes=MAX_CERTIFICATE_BYTES)
+        check_certificate(
+            certificate,
+            parameters=view.parameters,
+            domain=node.market.domain,
+            task=task,
+            round_number=round_number,
+        )
+        node.publish_certificate(task, round_number, certificate)
+
+    async def _sealed_package(
+        self, task: TaskId, round_number: Round, owner: Address, body: bytes
+    ) -> tuple[TaskView, SealedPackage]:
+        view = await self._node.view(task)
+        limit = view.parameters.package_bytes
+        sealed = SealedPackage.decode(body, max_bytes=limit)
+        header = sealed.header
+        _check_address(header, task, round_number, owner)
+        if not view.parameters.admission.admits(owner):
+            raise VerificationError("the task does not admit this owner", owner=show_address(owner))
+        context = round_context(self._node.market, task, round_number)
+        check_header(header, parameters=view.parameters, context=context)
+        stored = self._node.repository.submission_count(task, round_number)
+        if stored >= OPEN_ADMISSION_FACTOR * view.parameters.max_owners:
+            raise VerificationError("the round is full", got=stored)
+        return view, sealed
+
+    def _open_round(self, view: TaskView, round_number: Round) -> RoundRecord:
+        """Return the state of the round; raises VerificationError unless it takes submissions now."""
+        state = self._node.market.round_state(view.task)
+        now = self._node.chain.head_timestamp()
+        if state.round != round_number or state.phase != Phase.OPEN:
+            raise VerificationError(
+                "the round is not open", got=f"round {state.round} {state.phase.name}"
+            )
+        if now >= state.submission_deadline:
+            raise VerificationError(
+                "the submission deadline has passed", got=now, want=f"< {state.submission_deadline}"
+            )
+        return state
+
+
+def _check_address(
+    header: PackageHeader, task: TaskId, round_number: Round, owner: Address
+) -> None:
+    if (header.task, header.round, header.owner) != (task, round_number, owner):
+        raise VerificationError("the package is for another task, round or owner than its path")

@@ -1,0 +1,108 @@
+"""The server as one object: what its HTTP routes call, and the step its loop repeats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omnilytics.chain.records import Phase, RoundRecord
+from omnilytics.foundation.errors import VerificationError
+from omnilytics.foundation.units import Address, Hash32, Round, TaskId
+from omnilytics.roles.server import board
+from omnilytics.roles.server.answering import Answering
+from omnilytics.roles.server.intake import Intake
+from omnilytics.roles.server.node import ServerNode
+from omnilytics.roles.server.releasing import Releasing
+from omnilytics.roles.server.sealing import Sealing
+from omnilytics.roles.server.settling import Settling
+from omnilytics.roles.task_view import TaskView
+from omnilytics.wire import cbor
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Whether a step changed anything and, if not, what it waits for on the chain."""
+
+    changed: bool
+    wait_for_block: int | None = None
+    wait_for_time: int | None = None
+
+
+class Server:
+    """One committee server; see protocol.md section 6."""
+
+    def __init__(self, node: ServerNode) -> None:
+        self.node = node
+        self.intake = Intake(node)
+        self.sealing = Sealing(node)
+        self.answering = self.make_answering()
+        self.settling = Settling(node, self.answering)
+        self.releasing = Releasing(node, self.settling)
+
+    def make_answering(self) -> Answering:
+        """Return the part that answers challenges; tests and the demo put a liar here."""
+        return Answering(self.node, self.intake, self.sealing)
+
+    def board(self, task: TaskId, round_number: Round, kinds: tuple[str, ...]) -> bytes:
+        """Return the public records of these kinds, as CBOR."""
+        unknown = set(kinds) - board.PUBLIC_KINDS
+        if unknown:
+            raise VerificationError(
+                "no such records", got=sorted(unknown), want=sorted(board.PUBLIC_KINDS)
+            )
+        records = self.node.repository.records(task, round_number, kinds)
+        return cbor.encode([{"kind": record.kind, "body": record.body} for record in records])
+
+    def blob(self, name: Hash32) -> bytes | None:
+        """Return published content by its hash."""
+        return self.node.repository.published(name)
+
+    def held_package(
+        self, task: TaskId, round_number: Round, server: int, owner: Address
+    ) -> bytes | None:
+        """Return the sealed package kept for another server."""
+        return self.node.repository.held(task, round_number, server, owner)
+
+    async def step(self, task: TaskId) -> StepResult:
+        """Do everything that the task's current round allows now.
+
+        Safe to repeat and to interrupt: what was done is durable, and what was not is done by a
+        later step.
+        """
+        state = self.node.market.round_state(task)
+        if state.round == 0:
+            return StepResult(changed=False)
+        view = await self.node.view(task)
+        changed = await self._finalise(view, state)
+        if state.phase == Phase.OPEN:
+            return await self._step_open(view, state, changed)
+        if state.phase == Phase.SEALED:
+            return await self._step_sealed(view, state, changed)
+        return StepResult(changed)
+
+    async def _step_open(self, view: TaskView, state: RoundRecord, changed: bool) -> StepResult:
+        if self.node.chain.head_timestamp() < state.submission_deadline:
+            return StepResult(changed, wait_for_time=state.submission_deadline)
+        changed |= await self.sealing.step(view, state)
+        return StepResult(changed, wait_for_time=state.seal_deadline)
+
+    async def _step_sealed(self, view: TaskView, state: RoundRecord, changed: bool) -> StepResult:
+        if self.node.chain.head() < state.challenge_final_block:
+            return StepResult(changed, wait_for_block=state.challenge_final_block)
+        changed |= await self.answering.step(view, state)
+        changed |= await self.settling.step(view, state)
+        windows = view.specification.windows
+        cut_offs = (windows.words_blocks, windows.openings_blocks, windows.openings_blocks + 2)
+        head = self.node.chain.head()
+        ahead = [state.sealed_block + blocks for blocks in cut_offs]
+        pending = [block for block in ahead if block > head]
+        deadline = state.settlement_deadline_block
+        return StepResult(changed, wait_for_block=pending[0] if pending else deadline)
+
+    async def _finalise(self, view: TaskView, state: RoundRecord) -> bool:
+        # The latest settled round is the open one's predecessor, or this one once it is idle.
+        for round_number in (state.round, state.round - 1):
+            if round_number >= 1:
+                settled = self.node.market.round_settled(view.task, Round(round_number))
+                if settled is not None:
+                    return await self.settling.finalise(view, settled)
+        return False

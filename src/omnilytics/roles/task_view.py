@@ -1,0 +1,152 @@
+"""A task and a round as a party reads them from the chain and checks them.
+
+The chain is the only thing believed: the specification must hash to what the contract recorded and
+agree with the terms that the contract enforces; a round's context comes from the event of its
+opening.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from omnilytics.chain.reader import MarketReader
+from omnilytics.chain.records import RoundSettled, TaskTerms
+from omnilytics.chain.records import Windows as ChainWindows
+from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
+from omnilytics.foundation.units import Address, Hash32, Round, TaskId, Wei
+from omnilytics.learning.encoding import Layout
+from omnilytics.protocol.context import RoundContext
+from omnilytics.protocol.parameters import TaskParameters
+from omnilytics.transport.client import ServerClient
+from omnilytics.wire.hashing import content_hash
+from omnilytics.wire.task_specification import MAX_SPECIFICATION_BYTES, TaskSpecification
+from omnilytics.wire.transcript import Transcript
+
+MAX_TRANSCRIPT_BYTES = 256 << 20
+
+Connect = Callable[[str], ServerClient]
+"""Makes the client of the server at an endpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskView:
+    """One task: its number, its checked specification, and what follows from it."""
+
+    task: TaskId
+    model_owner: Address
+    specification: TaskSpecification
+    parameters: TaskParameters
+
+    def server_of(self, address: Address) -> int:
+        """Return the evaluation point of a committee member, from 1."""
+        return self.parameters.members.index(address) + 1
+
+
+def chain_terms(specification: TaskSpecification) -> TaskTerms:
+    """Return the terms that the contract must have for this specification."""
+    windows = specification.windows
+    return TaskTerms(
+        spec_hash=specification.hash(),
+        committee=specification.members,
+        t=specification.privacy,
+        e=specification.errors,
+        reward_wei=Wei(specification.reward_wei),
+        fee_wei=Wei(specification.fee_wei),
+        opening_fee_wei=Wei(specification.opening_fee_wei),
+        rounds=specification.rounds,
+        min_owners=specification.min_owners,
+        max_owners=specification.max_owners,
+        windows=ChainWindows(
+            submission_seconds=windows.submission_seconds,
+            seal_seconds=windows.seal_seconds,
+            delta=windows.delta_blocks,
+            confirmations=windows.confirmations,
+            words_blocks=windows.words_blocks,
+            openings_blocks=windows.openings_blocks,
+            settlement_blocks=windows.settlement_blocks,
+        ),
+    )
+
+
+def check_specification(market: MarketReader, task: TaskId, content: bytes) -> TaskView:
+    """Return the task whose specification is `content`.
+
+    Raises:
+        VerificationError: The bytes are not those the contract recorded, or contradict its terms.
+    """
+    record = market.task(task)
+    if content_hash(content) != record.terms.spec_hash:
+        raise VerificationError("not the specification that the contract recorded", task=task)
+    specification = TaskSpecification.decode(content, max_bytes=MAX_SPECIFICATION_BYTES)
+    if chain_terms(specification) != record.terms:
+        raise VerificationError("the specification contradicts the contract's terms", task=task)
+    if specification.model_owner != record.model_owner:
+        raise VerificationError("the specification names another model owner", task=task)
+    return TaskView(
+        task=task,
+        model_owner=record.model_owner,
+        specification=specification,
+        parameters=TaskParameters.of(specification),
+    )
+
+
+async def fetch_task(market: MarketReader, task: TaskId, connect: Connect) -> TaskView:
+    """Fetch and check a task's specification from any server of its committee."""
+    terms = market.task(task).terms
+    endpoints = [market.server(address).endpoint for address in terms.committee]
+    content = await fetch_blob("publish", terms.spec_hash, endpoints, connect)
+    return check_specification(market, task, content)
+
+
+async def fetch_blob(phase: str, name: Hash32, endpoints: list[str], connect: Connect) -> bytes:
+    """Fetch content by hash from the first endpoint that has it; raises PeerError if none does."""
+    for endpoint in endpoints:
+        try:
+            content = await connect(endpoint).blob(phase, name)
+        except OmniLyticsError:
+            continue
+        if content_hash(content) == name:
+            return content
+    raise PeerError("no server has the content", got=f"{len(endpoints)} asked", want=name.hex())
+
+
+async def fetch_transcript(
+    phase: str, settled: RoundSettled, endpoints: list[str], connect: Connect
+) -> Transcript:
+    """Fetch the transcript that a settlement recorded; raises where it contradicts the chain."""
+    content = await fetch_blob(phase, settled.transcript_hash, endpoints, connect)
+    return decode_transcript(content, settled)
+
+
+def decode_transcript(content: bytes, settled: RoundSettled) -> Transcript:
+    """Return the transcript in `content`; raises VerificationError unless the chain agrees with it."""
+    transcript = Transcript.decode(content, max_bytes=MAX_TRANSCRIPT_BYTES)
+    on_chain = (settled.accepted_root, settled.payouts_root, settled.v_bitmap)
+    if (transcript.accepted_root(), transcript.payouts_root(), transcript.v_bitmap) != on_chain:
+        raise VerificationError("the transcript contradicts the settlement", round=settled.round)
+    return transcript
+
+
+def round_context(market: MarketReader, task: TaskId, round_number: Round) -> RoundContext:
+    """Return the context of an opened round; raises VerificationError where it was not opened."""
+    opened = market.round_opened(task, round_number)
+    if opened is None:
+        raise VerificationError("the round was not opened", task=task, round=round_number)
+    return RoundContext(
+        domain=market.domain,
+        task=task,
+        round=round_number,
+        artefact_hash=opened.artefact_hash,
+        block_hash=opened.block_hash,
+    )
+
+
+def task_layout(specification: TaskSpecification) -> Layout:
+    """Return where each tensor lies in the shared vector, from the task specification."""
+    tensors = [tensor for component in specification.components for tensor in component.tensors]
+    return Layout(
+        names=tuple(tensor.name for tensor in tensors),
+        shapes=tuple(tensor.shape for tensor in tensors),
+        scales=tuple(tensor.scale for tensor in tensors),
+    )

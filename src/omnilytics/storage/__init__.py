@@ -1,0 +1,1 @@
+"""What a server keeps: records in a database, bulk content in files under their hash."""

@@ -1,0 +1,1 @@
+"""HPKE sealing, authentication of HTTP requests, and the client of a server's HTTP interface."""

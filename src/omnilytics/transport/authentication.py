@@ -1,0 +1,82 @@
+"""Authentication of HTTP requests by EIP-712 signatures (wire.md, `Request`).
+
+The signature binds method, path, body, time and a nonce; the server refuses a request that is too old
+or whose nonce it has seen. The header carries the signed message as base64 CBOR.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from omnilytics.foundation.errors import MalformedError, VerificationError
+from omnilytics.foundation.randomness import Randomness
+from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
+from omnilytics.wire.eip712 import Domain
+from omnilytics.wire.envelope import MAX_ENVELOPE_BYTES, decode_signed, sign_message
+from omnilytics.wire.hashing import content_hash
+from omnilytics.wire.messages import Request
+from omnilytics.wire.signatures import SigningKey
+
+HEADER = "OmniLytics-Request"
+MAX_AGE_SECONDS = 300
+
+
+def authenticate(
+    *,
+    method: str,
+    path: str,
+    body: bytes,
+    task: TaskId,
+    round_number: Round,
+    time: int,
+    key: SigningKey,
+    domain: Domain,
+    randomness: Randomness,
+) -> dict[str, str]:
+    """Return the HTTP header that authenticates a request made at unix `time`."""
+    request = Request(
+        task=task,
+        round=round_number,
+        method=method,
+        path=path,
+        body_hash=content_hash(body),
+        time=time,
+        nonce=Hash32(randomness.bytes(32)),
+    )
+    return {HEADER: base64.b64encode(sign_message(request, key, domain).encode()).decode()}
+
+
+def check_request(
+    header: str | None,
+    *,
+    method: str,
+    path: str,
+    body: bytes,
+    now: int,
+    signer: Address,
+    domain: Domain,
+) -> Request:
+    """Return the request signed in `header`; the caller refuses a nonce it has seen.
+
+    Raises:
+        VerificationError: Missing, for another request, too old, or signed by another key.
+    """
+    if header is None:
+        raise VerificationError("request is not authenticated", want=f"header {HEADER}")
+    if len(header) > 2 * MAX_ENVELOPE_BYTES:
+        raise MalformedError("authentication header too long")
+    try:
+        signed = decode_signed(base64.b64decode(header, validate=True))
+    except (binascii.Error, ValueError):
+        raise MalformedError("authentication header is not base64") from None
+    request = signed.message
+    if not isinstance(request, Request):
+        raise VerificationError("not a Request message", got=type(request).__name__)
+    if (request.method, request.path, request.body_hash) != (method, path, content_hash(body)):
+        raise VerificationError("signature is for another request")
+    if abs(now - request.time) > MAX_AGE_SECONDS:
+        raise VerificationError("request is too old", got=request.time, want=f"about {now}")
+    if signed.signer(domain) != signer:
+        raise VerificationError("request was signed by another key", want=show_address(signer))
+    return request

@@ -1,0 +1,147 @@
+"""Client of one server's HTTP interface, for owners, model owners and other servers.
+
+The HTTP client is a parameter: over sockets it is httpx's default transport, in one process it is
+httpx's ASGI transport; nothing else differs. Everything a server returns is bounded in size and is
+checked by the caller; nothing here trusts it.
+"""
+
+from __future__ import annotations
+
+import httpx
+
+from omnilytics.foundation.errors import MalformedError, PeerError
+from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
+from omnilytics.transport.meter import Meter
+from omnilytics.wire import cbor
+from omnilytics.wire.record import Record
+
+MEDIA_TYPE = "application/vnd.omnilytics.v1+cbor"
+MAX_RESPONSE_BYTES = 256 << 20
+
+
+class BoardItem(Record):
+    """One public record of a round on a server's board."""
+
+    kind: str
+    body: bytes
+
+
+class ServerClient:
+    """Talks to one server."""
+
+    def __init__(self, endpoint: str, http: httpx.AsyncClient, meter: Meter | None = None) -> None:
+        self.endpoint = endpoint
+        self._http = http
+        self._meter = meter or Meter()
+
+    async def put_artefact(
+        self, task: TaskId, content_hash: Hash32, content: bytes, headers: dict[str, str]
+    ) -> None:
+        """Store an artefact or specification under its hash (model owner)."""
+        path = artefact_path(task, content_hash)
+        await self._call("publish", "PUT", path, content, headers)
+
+    async def blob(self, phase: str, content_hash: Hash32) -> bytes:
+        """Fetch published content by hash; the caller checks the hash."""
+        return await self._call(phase, "GET", f"/v1/blobs/{content_hash.hex()}")
+
+    async def put_package(
+        self, task: TaskId, round_number: Round, owner: Address, body: bytes
+    ) -> bytes:
+        """Send a sealed package; returns the signed receipt."""
+        path = f"{_round_path(task, round_number)}/submissions/{show_address(owner)}"
+        return await self._call("submit", "PUT", path, body)
+
+    async def put_held(
+        self, task: TaskId, round_number: Round, server: int, owner: Address, body: bytes
+    ) -> bytes:
+        """Leave another server's sealed package; returns the signed Held message."""
+        path = f"{_round_path(task, round_number)}/held/{server}/{show_address(owner)}"
+        return await self._call("submit", "PUT", path, body)
+
+    async def get_held(
+        self, task: TaskId, round_number: Round, server: int, owner: Address
+    ) -> bytes:
+        """Fetch a sealed package that was left for `server`."""
+        path = f"{_round_path(task, round_number)}/held/{server}/{show_address(owner)}"
+        return await self._call("servers", "GET", path)
+
+    async def post_certificate(self, task: TaskId, round_number: Round, body: bytes) -> None:
+        """Publish an owner's certificate."""
+        await self._call("submit", "POST", f"{_round_path(task, round_number)}/certificates", body)
+
+    async def board(
+        self, phase: str, task: TaskId, round_number: Round, kinds: tuple[str, ...]
+    ) -> list[BoardItem]:
+        """Fetch the public records of the given kinds that the server holds."""
+        path = f"{_round_path(task, round_number)}/board?kinds={','.join(kinds)}"
+        body = await self._call(phase, "GET", path)
+        items = cbor.decode(body, max_bytes=MAX_RESPONSE_BYTES)
+        if not isinstance(items, list):
+            raise MalformedError("board is not a list")
+        return [BoardItem.from_plain(item) for item in items]
+
+    async def aggregate(
+        self, task: TaskId, round_number: Round, headers: dict[str, str]
+    ) -> list[bytes]:
+        """Fetch the sealed chunks of the server's share of the sum (model owner)."""
+        body = await self._call("release", "POST", aggregate_path(task, round_number), b"", headers)
+        chunks = cbor.decode(body, max_bytes=MAX_RESPONSE_BYTES)
+        if not (isinstance(chunks, list) and all(isinstance(chunk, bytes) for chunk in chunks)):
+            raise MalformedError("aggregate is not a list of chunks")
+        return chunks
+
+    async def _call(
+        self,
+        phase: str,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+    ) -> bytes:
+        headers = {"Content-Type": MEDIA_TYPE, **(headers or {})}
+        url = self.endpoint + path
+        try:
+            async with self._http.stream(method, url, content=body, headers=headers) as response:
+                answer = await self._read_bounded(response)
+        except httpx.HTTPError as error:
+            raise PeerError(
+                "server does not answer", got=type(error).__name__, endpoint=self.endpoint
+            ) from None
+        self._meter.add_bytes(phase, len(body) + len(answer))
+        if response.status_code >= 400:
+            raise _problem(self.endpoint, response, answer)
+        return answer
+
+    async def _read_bounded(self, response: httpx.Response) -> bytes:
+        chunks, size = [], 0
+        async for chunk in response.aiter_bytes():
+            size += len(chunk)
+            if size > MAX_RESPONSE_BYTES:
+                raise PeerError(
+                    "answer too large", want=f"<= {MAX_RESPONSE_BYTES}", endpoint=self.endpoint
+                )
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+def artefact_path(task: TaskId, content_hash: Hash32) -> str:
+    """Return the path under which the model owner stores content of a task."""
+    return f"/v1/tasks/{task}/artefacts/{content_hash.hex()}"
+
+
+def aggregate_path(task: TaskId, round_number: Round) -> str:
+    """Return the path of a server's share of the sum."""
+    return f"{_round_path(task, round_number)}/aggregate"
+
+
+def _round_path(task: TaskId, round_number: Round) -> str:
+    return f"/v1/tasks/{task}/rounds/{round_number}"
+
+
+def _problem(endpoint: str, response: httpx.Response, answer: bytes) -> PeerError:
+    """Turn problem+json (RFC 9457) of a peer into an error that quotes a bounded part of it."""
+    detail = answer[:400].decode("utf-8", "replace")
+    return PeerError(
+        "server refused the request", got=f"{response.status_code} {detail}", endpoint=endpoint
+    )

@@ -1,0 +1,152 @@
+"""Sealing of packages and sums to a registered key (RFC 9180: X25519, HKDF-SHA256, AES-128-GCM).
+
+Every sealed chunk is bound through HPKE's info string to what it is, to the round's context, to the
+submission and to its place, so that chunks cannot be swapped, replayed or cut off unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+from omnilytics.foundation.errors import KeyMaterialError, VerificationError
+from omnilytics.foundation.randomness import Randomness
+from omnilytics.foundation.units import Address, Hash32
+from omnilytics.protocol.context import RoundContext
+from omnilytics.wire.hashing import tagged_hash
+from omnilytics.wire.package import CHUNK_BYTES, Opening, PackageHeader, SealedPackage, chunk_count
+
+_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
+_BLIND_BYTES = 32
+_SEED_BYTES = 32
+
+
+class HpkeKey:
+    """An X25519 private key. Its repr shows nothing."""
+
+    def __init__(self, secret: bytes) -> None:
+        """Take the 32 raw bytes of the private key."""
+        if len(secret) != 32:
+            raise KeyMaterialError("not an X25519 private key", want="32 bytes")
+        self._key = X25519PrivateKey.from_private_bytes(secret)
+        self.secret = secret
+        self.public = Hash32(self._key.public_key().public_bytes_raw())
+
+    @classmethod
+    def generate(cls, randomness: Randomness) -> HpkeKey:
+        """Draw a random key."""
+        return cls(randomness.bytes(32))
+
+    def open(self, sealed: bytes, info: bytes) -> bytes:
+        """Return the plaintext; raises VerificationError for another key, info or altered bytes."""
+        try:
+            return _SUITE.decrypt(sealed, self._key, info)
+        except (InvalidTag, ValueError):
+            raise VerificationError("sealed bytes do not open", want="sealed to this key") from None
+
+    def __repr__(self) -> str:
+        return "HpkeKey(...)"
+
+
+def seal(public_key: bytes, plaintext: bytes, info: bytes) -> bytes:
+    """Seal `plaintext` to a raw 32-byte X25519 public key."""
+    try:
+        return _SUITE.encrypt(plaintext, X25519PublicKey.from_public_bytes(public_key), info)
+    except ValueError:
+        raise KeyMaterialError("not a usable X25519 public key", want="32 bytes") from None
+
+
+def seal_chunks(public_key: bytes, chunks: Sequence[bytes], binding: bytes) -> tuple[bytes, ...]:
+    """Seal each chunk with its index and the count in info."""
+    count = len(chunks)
+    return tuple(
+        seal(public_key, chunk, _chunk_info(binding, index, count))
+        for index, chunk in enumerate(chunks)
+    )
+
+
+def open_chunks(key: HpkeKey, sealed: Sequence[bytes], binding: bytes) -> Iterator[bytes]:
+    """Yield the plaintext of each chunk in order."""
+    for index, chunk in enumerate(sealed):
+        yield key.open(chunk, _chunk_info(binding, index, len(sealed)))
+
+
+def seal_package(opening: Opening, public_key: bytes, context: RoundContext) -> SealedPackage:
+    """Seal one server's package to the key it registered."""
+    content = memoryview(opening.content)
+    slices = [
+        bytes(content[start : start + CHUNK_BYTES]) for start in range(0, len(content), CHUNK_BYTES)
+    ]
+    chunks = [opening.blind + (opening.seed or b""), *slices]
+    binding = _package_binding(opening.header, context)
+    return SealedPackage(header=opening.header, chunks=seal_chunks(public_key, chunks, binding))
+
+
+def open_package(sealed: SealedPackage, key: HpkeKey, context: RoundContext) -> Opening:
+    """Return the package in clear; raises VerificationError where it does not open or fit."""
+    header = sealed.header
+    if len(sealed.chunks) != chunk_count(header.content_bytes):
+        raise VerificationError(
+            "wrong number of chunks",
+            got=len(sealed.chunks),
+            want=chunk_count(header.content_bytes),
+        )
+    secrets, *content = open_chunks(key, sealed.chunks, _package_binding(header, context))
+    if len(secrets) not in (_BLIND_BYTES, _BLIND_BYTES + _SEED_BYTES):
+        raise VerificationError("first chunk has the wrong length", want="a blind, perhaps a seed")
+    opening = Opening(
+        header=header,
+        blind=secrets[:_BLIND_BYTES],
+        seed=secrets[_BLIND_BYTES:] or None,
+        content=b"".join(content),
+    )
+    if len(opening.content) != header.content_bytes:
+        raise VerificationError(
+            "share has another length", got=len(opening.content), want=header.content_bytes
+        )
+    return opening
+
+
+def _package_binding(header: PackageHeader, context: RoundContext) -> bytes:
+    owner_context = context.owner_context(header.owner)
+    server = header.server.to_bytes(1, "big")
+    return tagged_hash("sealed package", owner_context, header.commitment, server)
+
+
+def _chunk_info(binding: bytes, index: int, count: int) -> bytes:
+    return binding + index.to_bytes(4, "big") + count.to_bytes(4, "big")
+
+
+def seal_aggregate(
+    content: bytes, public_key: bytes, context: RoundContext, *, accepted_root: Hash32, server: int
+) -> tuple[bytes, ...]:
+    """Seal a server's share of the sum to the model owner's key, in chunks."""
+    view = memoryview(content)
+    chunks = [
+        bytes(view[start : start + CHUNK_BYTES]) for start in range(0, len(view), CHUNK_BYTES)
+    ]
+    return seal_chunks(public_key, chunks, _aggregate_binding(context, accepted_root, server))
+
+
+def open_aggregate(
+    sealed: Sequence[bytes],
+    key: HpkeKey,
+    context: RoundContext,
+    *,
+    accepted_root: Hash32,
+    server: int,
+) -> bytes:
+    """Return a server's share of the sum; raises VerificationError where it does not open."""
+    return b"".join(open_chunks(key, sealed, _aggregate_binding(context, accepted_root, server)))
+
+
+def _aggregate_binding(context: RoundContext, accepted_root: Hash32, server: int) -> bytes:
+    return tagged_hash(
+        "sealed aggregate",
+        context.owner_context(Address(bytes(20))),
+        accepted_root,
+        server.to_bytes(1, "big"),
+    )

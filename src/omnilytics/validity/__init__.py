@@ -1,0 +1,1 @@
+"""The norm statement: prover, share-side evaluation, words (protocol.md sections 3 and 6)."""

@@ -1,0 +1,1 @@
+"""Versioned messages, canonical encoding, EIP-712 types (wire.md)."""

@@ -1,0 +1,112 @@
+"""Deterministic CBOR (RFC 8949 section 4.2) with every bound checked before anything is built.
+
+`decode` first walks the heads of the items without building them, so that counts, lengths and depth
+are known to be honest; only then does the library decode; finally the value is encoded again and
+must give the same bytes, so that each value has one encoding and a hash of it means something.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cbor2
+
+from omnilytics.foundation.errors import MalformedError
+
+MAX_DEPTH = 12
+MAX_ITEMS = 2_000_000
+
+_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
+_FALSE, _TRUE, _NULL = 20, 21, 22
+_POSITIVE_BIGNUM_TAG = 2
+_MAX_BIGNUM_BYTES = 32
+_ARGUMENT_BYTES = {24: 1, 25: 2, 26: 4, 27: 8}
+
+
+def encode(value: Any) -> bytes:
+    """Return the deterministic encoding of plain values (int, bytes, str, list, dict, ...)."""
+    return cbor2.dumps(value, canonical=True)
+
+
+def decode(data: bytes, *, max_bytes: int) -> Any:
+    """Decode `data`, which must be one deterministically encoded item.
+
+    Raises:
+        MalformedError: Larger than `max_bytes`, deeper or longer than allowed, truncated, followed
+            by more bytes, of a type the market does not use, or not in its deterministic form.
+    """
+    if len(data) > max_bytes:
+        raise MalformedError("message too large", got=f"{len(data)} bytes", want=f"<= {max_bytes}")
+    end = _check_heads(data)
+    if end != len(data):
+        raise MalformedError("bytes after the message", got=len(data) - end, want=0)
+    try:
+        value = cbor2.loads(data)
+        canonical = encode(value)
+    except (cbor2.CBORError, ValueError, OverflowError, TypeError) as error:
+        raise MalformedError("not CBOR", got=type(error).__name__) from None
+    if canonical != data:
+        raise MalformedError("not in deterministic form", want="RFC 8949 section 4.2")
+    return value
+
+
+def _check_heads(data: bytes) -> int:
+    """Walk the item at the start of `data`; return where it ends."""
+    position, items = 0, 0
+    open_counts = [1]  # items still to come at each depth
+    while open_counts:
+        if open_counts[-1] == 0:
+            open_counts.pop()
+            continue
+        open_counts[-1] -= 1
+        items += 1
+        if items > MAX_ITEMS:
+            raise MalformedError("too many items", want=f"<= {MAX_ITEMS}")
+        major, argument, position = _read_head(data, position)
+        if major in (_BYTES, _TEXT):
+            position += argument
+        elif major in (_ARRAY, _MAP):
+            children = argument * (2 if major == _MAP else 1)
+            if children > len(data) - position:
+                raise MalformedError("count exceeds the message", got=argument)
+            open_counts.append(children)
+        elif major == _TAG:
+            position = _skip_bignum(data, position, argument)
+        if position > len(data):
+            raise MalformedError("message is cut short")
+        if len(open_counts) > MAX_DEPTH:
+            raise MalformedError("nested too deeply", want=f"<= {MAX_DEPTH}")
+    return position
+
+
+def _read_head(data: bytes, position: int) -> tuple[int, int, int]:
+    if position >= len(data):
+        raise MalformedError("message is cut short")
+    major, info = data[position] >> 5, data[position] & 31
+    position += 1
+    if major == _SIMPLE:
+        return _SIMPLE, 0, position + _simple_size(info)
+    if info < 24:
+        return major, info, position
+    size = _ARGUMENT_BYTES.get(info)
+    if size is None:
+        raise MalformedError("indefinite length or reserved head", got=info)
+    argument = int.from_bytes(data[position : position + size], "big")
+    return major, argument, position + size
+
+
+def _simple_size(info: int) -> int:
+    if info in (_FALSE, _TRUE, _NULL):
+        return 0
+    if info in (25, 26, 27):  # half, single and double floats
+        return _ARGUMENT_BYTES[info]
+    raise MalformedError("simple value the market does not use", got=info)
+
+
+def _skip_bignum(data: bytes, position: int, tag: int) -> int:
+    if tag != _POSITIVE_BIGNUM_TAG:
+        raise MalformedError("tag the market does not use", got=tag)
+    major, length, position = _read_head(data, position)
+    if major != _BYTES or length > _MAX_BIGNUM_BYTES:
+        raise MalformedError("integer too large", want=f"<= {_MAX_BIGNUM_BYTES} bytes")
+    return position + length

@@ -1,0 +1,195 @@
+"""Every fast kernel equals its reference, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omnilytics.algebra import kernels
+from omnilytics.algebra.extension import ExtensionElement
+from omnilytics.algebra.field import MODULUS
+
+EDGES = (
+    0,
+    1,
+    2,
+    7,
+    2**32 - 2,
+    2**32 - 1,
+    2**32,
+    2**32 + 1,
+    2**63 - 1,
+    2**63,
+    MODULUS - 2**32,
+    MODULUS - 2**32 + 1,
+    MODULUS // 2,
+    MODULUS // 2 + 1,
+    MODULUS - 2,
+    MODULUS - 1,
+)
+Vector = npt.NDArray[np.uint64]
+
+elements = st.one_of(st.sampled_from(EDGES), st.integers(0, MODULUS - 1))
+lengths = st.integers(0, 70)
+
+
+def _vector(length: int) -> st.SearchStrategy[Vector]:
+    listed = st.lists(elements, min_size=length, max_size=length)
+    return listed.map(lambda values: np.array(values, dtype=np.uint64))
+
+
+pairs = lengths.flatmap(lambda length: st.tuples(_vector(length), _vector(length)))
+extensions = st.builds(ExtensionElement, elements, elements)
+
+FAST = kernels.load("numba")
+SLOW = kernels.load("reference")
+
+
+def test_all_pairs_of_edges() -> None:
+    left = np.array([a for a in EDGES for _ in EDGES], dtype=np.uint64)
+    right = np.array([b for _ in EDGES for b in EDGES], dtype=np.uint64)
+    for name in ("add", "subtract", "multiply"):
+        fast, slow = np.empty_like(left), np.empty_like(left)
+        getattr(FAST, name)(left, right, fast)
+        getattr(SLOW, name)(left, right, slow)
+        assert (fast == slow).all(), name
+
+
+def test_products_where_every_carry_matters() -> None:
+    # Limbs next to 0 and 2^32 reach all branches of the reduction, also those of 2^-32 odds.
+    limbs = (0, 1, 2, 2**31, 2**32 - 3, 2**32 - 2, 2**32 - 1)
+    values = [high << 32 | low for high in limbs for low in limbs if high << 32 | low < MODULUS]
+    values = [value for value in values if value < MODULUS]
+    left = np.array([a for a in values for _ in values], dtype=np.uint64)
+    right = np.array([b for _ in values for b in values], dtype=np.uint64)
+    fast, slow = np.empty_like(left), np.empty_like(left)
+    FAST.multiply(left, right, fast)
+    SLOW.multiply(left, right, slow)
+    assert (fast == slow).all()
+
+
+@given(pairs)
+def test_entrywise(pair: tuple[Vector, Vector]) -> None:
+    left, right = pair
+    for name in ("add", "subtract", "multiply"):
+        fast, slow = np.empty_like(left), np.empty_like(left)
+        getattr(FAST, name)(left, right, fast)
+        getattr(SLOW, name)(left, right, slow)
+        assert (fast == slow).all(), name
+        in_place = left.copy()
+        getattr(FAST, name)(in_place, right, in_place)
+        assert (in_place == slow).all(), name
+
+
+@given(pairs, elements)
+def test_axpy(pair: tuple[Vector, Vector], factor: int) -> None:
+    vector, out = pair
+    fast, slow = out.copy(), out.copy()
+    FAST.axpy(factor, vector, fast)
+    SLOW.axpy(factor, vector, slow)
+    assert (fast == slow).all()
+
+
+@given(pairs)
+def test_sums(pair: tuple[Vector, Vector]) -> None:
+    left, right = pair
+    assert FAST.inner_product(left, right) == SLOW.inner_product(left, right)
+    assert FAST.sum_of_squares(left) == SLOW.sum_of_squares(left)
+    weights = np.stack([left, right])
+    assert FAST.extension_inner_product(weights, left) == SLOW.extension_inner_product(
+        weights, left
+    )
+
+
+def test_sums_of_the_largest_terms() -> None:
+    largest = np.full(100_000, MODULUS - 1, dtype=np.uint64)
+    assert FAST.inner_product(largest, largest) == 100_000
+    assert FAST.sum_of_squares(largest) == 100_000
+    limbs = np.full(100_000, 2**32 - 1, dtype=np.uint64)
+    assert FAST.sum_of_squares(limbs) == 100_000 * (2**32 - 1) ** 2 % MODULUS
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=70), st.booleans())
+def test_all_canonical(values: list[int], exceed: bool) -> None:
+    vector = np.array([*values, *([MODULUS] if exceed else [])], dtype=np.uint64)
+    assert FAST.all_canonical(vector) == SLOW.all_canonical(vector)
+
+
+@given(extensions, st.integers(0, 2**30), st.integers(0, 40))
+def test_powers(base: ExtensionElement, first: int, count: int) -> None:
+    fast = FAST.extension_powers(base, first, count)
+    assert fast.shape == (2, count)
+    assert (fast == SLOW.extension_powers(base, first, count)).all()
+
+
+def test_many_powers() -> None:
+    base = ExtensionElement(MODULUS - 3, 2**63 + 5)
+    fast = FAST.extension_powers(base, 3, 20_000)
+    slow = SLOW.extension_powers(base, 3, 20_000)
+    assert (fast == slow).all()
+
+
+@given(st.data(), st.integers(2, 9), st.integers(1, 5), st.integers(1, 20))
+@settings(max_examples=50)
+def test_extend_shares(data: st.DataObject, points: int, rows: int, count: int) -> None:
+    table = np.stack([data.draw(_vector(count)) for _ in range(points)])
+    fast = np.full((rows, count + 3), 5, dtype=np.uint64)
+    slow = fast.copy()
+    FAST.extend_shares(table.copy(), fast, 2)
+    SLOW.extend_shares(table.copy(), slow, 2)
+    assert (fast == slow).all()
+
+
+def test_extend_shares_over_several_blocks() -> None:
+    table = np.random.default_rng(3).integers(0, MODULUS, (4, 2500), dtype=np.uint64)
+    fast, slow = np.empty((3, 2500), dtype=np.uint64), np.empty((3, 2500), dtype=np.uint64)
+    FAST.extend_shares(table.copy(), fast, 0)
+    SLOW.extend_shares(table.copy(), slow, 0)
+    assert (fast == slow).all()
+
+
+@given(st.integers(0, 2**32), st.integers(1, 32), st.integers(0, 40))
+@settings(max_examples=40)
+def test_combined_coefficients(seed: int, groups: int, count: int) -> None:
+    generator = np.random.default_rng(seed)
+    tests = generator.integers(0, 256, (count, groups), dtype=np.uint8)
+    tables = generator.integers(-(2**58) + 4, 2**58 - 3, (groups, 256, 2))
+    assert (
+        FAST.combined_coefficients(tests, tables) == SLOW.combined_coefficients(tests, tables)
+    ).all()
+
+
+def test_combined_coefficients_at_their_bounds() -> None:
+    tests = np.zeros((1200, 32), dtype=np.uint8)
+    for extreme in (4 * (2**56 - 1), -4 * (2**56 - 1)):
+        tables = np.full((32, 256, 2), extreme, dtype=np.int64)
+        combined = FAST.combined_coefficients(tests, tables)
+        assert (combined == np.uint64(32 * extreme % MODULUS)).all()
+
+
+@given(st.integers(0, 2**32), st.integers(1, 32), st.integers(0, 150))
+@settings(max_examples=30)
+def test_projections(seed: int, groups: int, count: int) -> None:
+    generator = np.random.default_rng(seed)
+    tests = generator.integers(0, 256, (count, groups), dtype=np.uint8)
+    values = generator.integers(-(2**24), 2**24 + 1, count).astype(np.int32)
+    assert (FAST.projections(tests, values) == SLOW.projections(tests, values)).all()
+
+
+def test_projections_at_their_bounds() -> None:
+    for byte, sign in ((0x00, -1), (0xFF, 1), (0x55, 0), (0xAA, 0)):
+        tests = np.full((1000, 32), byte, dtype=np.uint8)
+        values = np.full(1000, 2**24, dtype=np.int32)
+        assert (FAST.projections(tests, values) == sign * 1000 * 2**24).all()
+
+
+@given(st.data(), st.integers(1, 6), lengths)
+def test_linear_combination(data: st.DataObject, terms: int, length: int) -> None:
+    factors = [data.draw(elements) for _ in range(terms)]
+    vectors = [data.draw(_vector(length)) for _ in range(terms)]
+    fast, slow = np.empty(length, dtype=np.uint64), np.empty(length, dtype=np.uint64)
+    FAST.linear_combination(factors, vectors, fast)
+    SLOW.linear_combination(factors, vectors, slow)
+    assert (fast == slow).all()

@@ -1,0 +1,185 @@
+"""The graph: what is sound, and what is refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from omnilytics.foundation.errors import ModelError
+from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, Node, TensorSpec
+from omnilytics.perturbation.limits import Limits
+from omnilytics.perturbation.operations import (
+    AdaptiveAvgPool2d,
+    Add,
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    Operation,
+    Relu,
+    Shape,
+)
+
+CONV = Conv2d(stride=(1, 1), padding=(1, 1), dilation=(1, 1))
+
+
+def small_graph() -> Graph:
+    return Graph(
+        input_shape=(1, 4, 4),
+        tensors=(
+            TensorSpec("conv.weight", (2, 1, 3, 3)),
+            TensorSpec("conv.bias", (2,)),
+            TensorSpec("head.weight", (3, 32)),
+        ),
+        nodes=(
+            Node("conv", CONV, (GRAPH_INPUT,), ("conv.weight", "conv.bias")),
+            Node("relu", Relu(), ("conv",)),
+            Node("flatten", Flatten(), ("relu",)),
+            Node("head", Linear(), ("flatten",), ("head.weight",)),
+        ),
+    )
+
+
+def with_node(index: int, node: Node) -> Graph:
+    graph = small_graph()
+    nodes = list(graph.nodes)
+    nodes[index] = node
+    return replace(graph, nodes=tuple(nodes))
+
+
+def test_sound_graph_knows_its_shapes() -> None:
+    graph = small_graph()
+    assert graph.shapes["conv"] == (2, 4, 4)
+    assert graph.output_shape == (3,)
+    assert graph.parameter_count == 18 + 2 + 96
+    assert graph.multiply_adds > 2 * 16 * 9
+
+
+@pytest.mark.parametrize(
+    ("operation", "inputs", "tensors", "output"),
+    [
+        (Linear(), [(5,)], [(3, 5), (3,)], (3,)),
+        (Conv2d((2, 1), (0, 1), (1, 2)), [(2, 9, 9)], [(4, 2, 3, 3)], (4, 4, 7)),
+        (Relu(), [(2, 3, 4)], [], (2, 3, 4)),
+        (MaxPool2d((3, 2), (2, 2), (1, 0), (1, 2)), [(2, 7, 7)], [], (2, 4, 3)),
+        (AvgPool2d((2, 2), (1, 1), (0, 0)), [(2, 4, 5)], [], (2, 3, 4)),
+        (AdaptiveAvgPool2d((1, 2)), [(2, 4, 5)], [], (2, 1, 2)),
+        (Flatten(), [(2, 4, 5)], [], (40,)),
+        (Add(), [(2, 4), (2, 4)], [], (2, 4)),
+    ],
+)
+def test_shape_rules(
+    operation: Operation, inputs: list[Shape], tensors: list[Shape], output: Shape
+) -> None:
+    assert operation.output_shape(inputs, tensors) == output
+    assert operation.multiply_adds(inputs, tensors, output) > 0
+
+
+@pytest.mark.parametrize(
+    ("operation", "inputs", "tensors", "words"),
+    [
+        (Linear(), [(2, 3, 4)], [(3, 5)], "dimensions"),
+        (Linear(), [(5,)], [(3, 4)], "weight does not fit"),
+        (Linear(), [(5,)], [(3, 5), (4,)], "bias does not fit"),
+        (CONV, [(5,)], [(3, 5, 1, 1)], "dimensions"),
+        (CONV, [(2, 4, 4)], [(3, 1, 3, 3)], "weight does not fit"),
+        (CONV, [(2, 4, 4)], [(3, 2, 9, 9)], "kernel is larger"),
+        (MaxPool2d((2, 2), (2, 2), (2, 0), (1, 1)), [(1, 4, 4)], [], "half of the kernel"),
+        (AvgPool2d((5, 5), (1, 1), (0, 0)), [(1, 4, 4)], [], "kernel is larger"),
+        (AdaptiveAvgPool2d((1, 1)), [(4,)], [], "dimensions"),
+        (Add(), [(1, 2, 2), (4,)], [], "summands differ"),
+    ],
+)
+def test_shape_rules_refuse(
+    operation: Operation, inputs: list[Shape], tensors: list[Shape], words: str
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        operation.output_shape(inputs, tensors)
+
+
+@pytest.mark.parametrize("stride", [(0, 1), (1, 5000), (1,), (1, 1, 1), (True, 1), (1.0, 1), None])
+def test_attributes_out_of_range(stride: object) -> None:
+    with pytest.raises(ModelError, match="attribute stride"):
+        Conv2d(stride=stride, padding=(0, 0), dilation=(1, 1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("index", "node", "words"),
+    [
+        (1, Node("relu", Relu(), ("head",)), "not made before"),
+        (1, Node("relu", Relu(), ("relu",)), "not made before"),
+        (1, Node("conv", Relu(), ("conv",)), "one name"),
+        (1, Node("input", Relu(), ("conv",)), "one name"),
+        (1, Node("re lu", Relu(), ("conv",)), "malformed name"),
+        (1, Node("relu", Relu(), ("conv", "conv")), "number of inputs"),
+        (1, Node("relu", Relu(), ("conv",), ("head.weight",)), "number of tensors"),
+        (3, Node("head", Linear(), ("flatten",), ("nowhere",)), "unknown tensor"),
+        (3, Node("head", Linear(), ("relu",), ("head.weight",)), "dimensions"),
+        (3, Node("head", Linear(), ("flatten",), ()), "number of tensors"),
+        (2, Node("flatten", Flatten(), ("conv",)), "no part in the output"),
+    ],
+)
+def test_unsound_node(index: int, node: Node, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        with_node(index, node)
+
+
+def test_refusal_names_node_and_operation() -> None:
+    with pytest.raises(ModelError) as caught:
+        with_node(3, Node("head", Linear(), ("relu",), ("head.weight",)))
+    assert caught.value.ids == {"node": "head", "operation": "linear"}
+    assert caught.value.got == (2, 4, 4)
+
+
+def test_tensor_refusals() -> None:
+    graph = small_graph()
+    first, bias, head = graph.tensors
+    for tensors, words in (
+        ((first, bias, head, first), "two tensors have one name"),
+        ((first, bias, head, TensorSpec("idle", (2,))), "used by no node"),
+        ((first, bias, replace(head, shape=(3, 0))), "impossible shape"),
+        ((first, bias, replace(head, shape=(3, 1 << 40))), "impossible shape"),
+        ((first, bias, replace(head, shape=(3, 32, 1, 1, 1))), "impossible shape"),
+        ((first, bias, replace(head, name="")), "malformed name"),
+        ((), "no tensors"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            replace(graph, tensors=tensors)
+
+
+def test_tensor_used_twice() -> None:
+    specs = (TensorSpec("w", (2, 2)),)
+    nodes = (
+        Node("one", Linear(), (GRAPH_INPUT,), ("w",)),
+        Node("two", Linear(), ("one",), ("w",)),
+    )
+    with pytest.raises(ModelError, match="used twice"):
+        Graph((2,), specs, nodes)
+
+
+def test_output_must_be_a_vector_and_graph_not_empty() -> None:
+    graph = small_graph()
+    with pytest.raises(ModelError, match="one vector per sample"):
+        replace(graph, tensors=graph.tensors[:2], nodes=graph.nodes[:2])
+    with pytest.raises(ModelError, match="no nodes"):
+        replace(graph, nodes=())
+    with pytest.raises(ModelError, match="number of dimensions"):
+        replace(graph, input_shape=(4, 4))
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Limits(max_nodes=3), "nodes"),
+        (Limits(max_tensors=2), "tensors"),
+        (Limits(max_parameters=100), "parameters"),
+        (Limits(max_activation_elements=50), "activation"),
+        (Limits(max_multiply_adds=100), "multiply-adds"),
+    ],
+)
+def test_limits(limits: Limits, words: str) -> None:
+    with pytest.raises(ModelError, match=f"too many {words}"):
+        small_graph().check_limits(limits)
+    small_graph().check_limits(Limits())

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from omnilytics.algebra import kernels
+from omnilytics.algebra.field import MODULUS
+from omnilytics.foundation.errors import MalformedError, VerificationError
+from omnilytics.foundation.randomness import SystemRandomness
+from omnilytics.sharing.committee import DEFAULT, OFFERED, Committee
+from omnilytics.sharing.recovery import recover_sum
+from omnilytics.sharing.shamir import share_submission
+
+DIMENSION = 300
+Vector = npt.NDArray[np.uint64]
+
+
+def _released(committee: Committee) -> tuple[dict[int, Vector], Vector]:
+    """Sums of three owners' shares, and the true sum."""
+    generator = np.random.default_rng(4)
+    total = np.zeros(DIMENSION, dtype=np.uint64)
+    sums = {point: np.zeros(DIMENSION, dtype=np.uint64) for point in committee.points}
+    for _ in range(3):
+        secret = generator.integers(0, MODULUS, DIMENSION, dtype=np.uint64)
+        kernels.current().add(total, secret, total)
+        shares = share_submission(
+            secret,
+            np.zeros(4, dtype=np.uint64),
+            committee=committee,
+            seeds=[generator.bytes(32) for _ in range(committee.privacy)],
+            randomness=SystemRandomness(),
+        )
+        for point, share in zip(committee.points, shares, strict=True):
+            kernels.current().add(sums[point], share.elements(0, DIMENSION), sums[point])
+    return sums, total
+
+
+def _spoil(vector: Vector, index: int = DIMENSION - 1) -> Vector:
+    spoiled = vector.copy()
+    spoiled[index] = (int(spoiled[index]) + 1) % MODULUS
+    return spoiled
+
+
+@pytest.mark.parametrize("committee", OFFERED, ids=str)
+def test_sum_of_shares_recovers_the_sum(committee: Committee) -> None:
+    vectors, total = _released(committee)
+    recovered = recover_sum(vectors, committee, SystemRandomness())
+    assert (recovered.values == total).all()
+    assert recovered.liars == ()
+    fewest = {
+        p: vectors[p] for p in committee.points[-(committee.privacy + 1 + committee.errors) :]
+    }
+    assert (recover_sum(fewest, committee, SystemRandomness()).values == total).all()
+
+
+@pytest.mark.parametrize("committee", OFFERED, ids=str)
+def test_up_to_e_liars_are_named(committee: Committee) -> None:
+    vectors, total = _released(committee)
+    for liars in combinations(committee.points, committee.errors):
+        changed = {p: _spoil(v, p) if p in liars else v for p, v in vectors.items()}
+        recovered = recover_sum(changed, committee, SystemRandomness())
+        assert recovered.liars == liars
+        assert (recovered.values == total).all()
+
+
+def test_a_lie_is_noticed_even_when_it_cannot_be_placed() -> None:
+    vectors, _ = _released(DEFAULT)
+    three = {point: vectors[point] for point in (1, 3, 5)}
+    with pytest.raises(VerificationError, match="no polynomial"):
+        recover_sum({**three, 3: _spoil(three[3])}, DEFAULT, SystemRandomness())
+
+
+def test_too_many_liars_fail() -> None:
+    vectors, _ = _released(DEFAULT)
+    changed = {**vectors, 1: _spoil(vectors[1], 0), 2: _spoil(vectors[2], 0)}
+    with pytest.raises(VerificationError, match="no polynomial"):
+        recover_sum(changed, DEFAULT, SystemRandomness())
+
+
+def test_malformed_releases_are_refused() -> None:
+    vectors, _ = _released(DEFAULT)
+    with pytest.raises(VerificationError, match="too few"):
+        recover_sum({1: vectors[1], 2: vectors[2]}, DEFAULT, SystemRandomness())
+    with pytest.raises(VerificationError, match="too few"):
+        recover_sum({**vectors, 6: vectors[1]}, DEFAULT, SystemRandomness())
+    with pytest.raises(VerificationError, match="length"):
+        recover_sum({**vectors, 2: vectors[2][:-1]}, DEFAULT, SystemRandomness())
+    beyond = vectors[2].copy()
+    beyond[5] = MODULUS
+    with pytest.raises(MalformedError, match="canonical"):
+        recover_sum({**vectors, 2: beyond}, DEFAULT, SystemRandomness())
