@@ -567,7 +567,9 @@ def claim(
     @param cumulative_wei The owner's leaf: all its rewards of this task so far.
     @param proof Path from the leaf to the current or the previous payouts root.
     """
-    root: bytes32 = payouts.root_of(owner, cumulative_wei, proof)
+    root: bytes32 = payouts.leaf(owner, cumulative_wei)
+    for sibling: bytes32 in proof:
+        root = payouts.parent(root, sibling)
     if root != self._tasks[task].payouts_root:
         assert root == self._tasks[task].previous_payouts_root, "not in payouts"
     paid_wei: uint256 = self.claimed[task][owner]
@@ -578,7 +580,8 @@ def claim(
     assert amount_wei <= unsafe_sub(ledger & _M120, claimed_wei), "beyond credit"
 
     self.claimed[task][owner] = cumulative_wei
-    self._tasks[task].ledger = ledger + (amount_wei << _CLAIMED)
+    # Claimed stays at most credited, below 2^120: no carry.
+    self._tasks[task].ledger = unsafe_add(ledger, amount_wei << _CLAIMED)
     log RewardClaimed(
         task=task, owner=owner, amount_wei=amount_wei, cumulative_wei=cumulative_wei
     )

@@ -59,7 +59,7 @@ def digest(separator: bytes32, struct_hash: bytes32) -> bytes32:
     @param struct_hash hashStruct of the message.
     @return keccak256(0x1901 | separator | struct_hash).
     """
-    return keccak256(concat(x"1901", separator, struct_hash))
+    return keccak256(concat(0x1901, separator, struct_hash))
 
 
 @internal

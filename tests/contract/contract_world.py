@@ -13,7 +13,7 @@ from omnilytics.chain.abi import market_codec
 from omnilytics.chain.compile import build
 from omnilytics.chain.connection import Chain
 from omnilytics.chain.deploy import deploy_market
-from omnilytics.chain.embedded import embedded_chain
+from omnilytics.chain.embedded import EmbeddedChain, embedded_chain
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.records import (
     RoundOpened,
@@ -106,7 +106,10 @@ class World:
         return self.owner_writer.open_round(task, self.hash())
 
     def to_seal_time(self, task: TaskId) -> None:
-        self.chain.wait_for_time(self.reader.round_state(task).submission_deadline - 1)
+        """Go to where the next block is the first that may seal."""
+        # The embedded chain's next block is one second later; other chains use their clock.
+        early = 1 if isinstance(self.chain, EmbeddedChain) else 0
+        self.chain.wait_for_time(self.reader.round_state(task).submission_deadline - early)
 
     def vote(self, task: TaskId, count: int = 500) -> SealVote:
         number = self.reader.round_state(task).round
@@ -208,6 +211,11 @@ def with_limb(word: Hash32, limb: int, change: Callable[[int], int]) -> Hash32:
     limbs = [int.from_bytes(word[8 * k : 8 * k + 8], "big") for k in range(4)]
     limbs[limb] = change(limbs[limb])
     return Hash32(b"".join(value.to_bytes(8, "big") for value in limbs))
+
+
+def with_value(word: Hash32, limb: int, value: int) -> Hash32:
+    """Return a word with one of its limbs c0, c1, d0, d1 set."""
+    return with_limb(word, limb, lambda _: value)
 
 
 def leaf(owner: Address, cumulative: int) -> bytes:

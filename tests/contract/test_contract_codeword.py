@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from contract_world import P, World, codewords, with_limb
+from contract_world import P, World, codewords, with_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vyper.compiler import compile_from_file_input
@@ -89,7 +89,7 @@ def test_equals_interpolation(
     assert reference(words, t)
     assert check(list(words.values()), posted, n, t)
     victim = source.choice(list(words))
-    words[victim] = with_limb(words[victim], limb, lambda _: value)
+    words[victim] = with_value(words[victim], limb, value)
     assert check(list(words.values()), posted, n, t) == reference(words, t)
 
 
@@ -102,7 +102,7 @@ def test_degrees_one_too_high_are_refused(n: int, t: int, e: int) -> None:
         first = 1 if limb < 2 else 0  # c stays zero at zero
         higher = [0] * first + [source.randrange(1, P) for _ in range(degree + 2 - first)]
         values = [sum(c * pow(x, k, P) for k, c in enumerate(higher)) % P for x in range(1, n + 1)]
-        wrong = [with_limb(w, limb, lambda _, v=v: v) for w, v in zip(words, values, strict=True)]
+        wrong = [with_value(w, limb, v) for w, v in zip(words, values, strict=True)]
         for size in {n, n - e}:
             posted = (1 << size) - 1
             assert harness()(words[:size], posted, n, t)
@@ -125,6 +125,6 @@ def test_limbs_must_be_canonical() -> None:
     for limb in range(4):
         for value in (P, 2**64 - 1):
             words = [Hash32(bytes(32))] * 4
-            words.append(with_limb(words[0], limb, lambda _, v=value: v))
+            words.append(with_value(words[0], limb, value))
             with pytest.raises(ChainError, match="limb not canonical"):
                 harness()(words, 31, 5, 1)

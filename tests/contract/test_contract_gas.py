@@ -22,8 +22,6 @@ class Seeded(World):
 def round_gas(world: World, task: TaskId, owners: int) -> dict[str, int]:
     """Run two rounds and return the gas of the second one's calls."""
     for _ in range(2):
-        amounts = {world.key().address: 1_000 for _ in range(owners)}
-        root, _ = payouts_tree(amounts)
         world.owner_writer.gas.calls.clear()
         world.sealed(task, count=owners)
         world.settle(task, accepted_count=owners, payouts_root=world.hash())
@@ -47,7 +45,7 @@ def test_the_first_round_costs_no_more_than_the_bounds() -> None:
     assert all(used[name] <= BOUNDS[name] for name in ("open_round", "seal", "settle"))
 
 
-@pytest.mark.parametrize("owners", [4, 10])
+@pytest.mark.parametrize("owners", [4, 5, 8])
 def test_a_first_claim(owners: int) -> None:
     world = Seeded()
     task = world.task()

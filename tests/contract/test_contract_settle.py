@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from contract_world import P, World, with_limb
+from contract_world import P, World, with_limb, with_value
 
 from omnilytics.chain.records import EMPTY_ROOT, Phase, RoundSettled, challenge_seed
 from omnilytics.chain.writer import compact_signature, settlement_tuple
@@ -146,7 +146,7 @@ def test_refuses_a_word_off_the_codeword(world: World, task: TaskId, index: int,
 def test_refuses_limbs_that_are_not_canonical(world: World, task: TaskId, limb: int) -> None:
     words = [Hash32(bytes(32))] * 5  # the zero codeword; p is zero modulo p
     for value in (P, 2**64 - 1):
-        wrong = [*words[:4], with_limb(words[4], limb, lambda _, v=value: v)]
+        wrong = [*words[:4], with_value(words[4], limb, value)]
         with pytest.raises(ChainError, match="limb not canonical"):
             world.settle(task, words=wrong)
     world.settle(task, words=words)

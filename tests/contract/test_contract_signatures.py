@@ -94,11 +94,7 @@ def test_accepts_only_low_s(world: World, task: TaskId) -> None:
     r, vs = compact[3]
     s, parity = vs % 2**255, vs >> 255
     malleable = ORDER - s  # the same signature's other form, with the other parity
-    assert malleable >> 255  # so it would not even fit beside the recovery bit
-    with pytest.raises(ChainError, match="bad signature|high s"):
-        seal_with(
-            world, vote, 0b1111, [*compact[:3], (r, malleable % 2**255 + (1 - parity << 255))]
-        )
+    assert malleable >> 255  # it does not even fit beside the recovery bit
     for high in (ORDER // 2 + 1, 2**255 - 1):
         with pytest.raises(ChainError, match="high s"):
             seal_with(world, vote, 0b1111, [*compact[:3], (r, high + (parity << 255))])

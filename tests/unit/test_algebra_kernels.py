@@ -100,5 +100,7 @@ def test_power_weights_do_not_depend_on_how_a_vector_is_cut() -> None:
     )
     assert weights.inner_product(vector) == whole
     head, tail = weights.inner_product(vector[:9000]), weights.inner_product(vector[9000:], 9000)
-    total = ExtensionElement(*((a + b) % (2**64 - 2**32 + 1) for a, b in zip(head, tail)))
+    total = ExtensionElement(
+        *((a + b) % (2**64 - 2**32 + 1) for a, b in zip(head, tail, strict=True))
+    )
     assert total == whole

@@ -237,11 +237,11 @@ def set_item(*path: object) -> Callable[[Any], object]:
         (set_item("nodes", 0, "attributes", "stride", [True, 1]), ModelError, "attribute"),
         (set_item("nodes", 0, "attributes", "stride", 1), MalformedError, "not a list"),
         (set_item("nodes", 0, "inputs", ["head"]), ModelError, "not made before"),
-        (set_item("nodes", 0, "inputs", [0]), MalformedError, "not a string"),
+        (set_item("nodes", 0, "inputs", [0]), MalformedError, ": not a string"),
         (set_item("nodes", 0, "inputs", ["input"] * 9), MalformedError, "too many entries"),
         (set_item("nodes", 1, "name", "conv"), ModelError, "one name"),
         (set_item("nodes", 1, "name", "a\nb"), ModelError, "malformed name"),
-        (set_item("nodes", 1, "name", None), MalformedError, "not a string"),
+        (set_item("nodes", 1, "name", None), MalformedError, ": not a string"),
         (set_item("tensors", 0, "shape", [2, 1, 3, 4]), ModelError, "weight does not fit"),
         (set_item("tensors", 0, "shape", [2, 9, 3, 3]), ModelError, "weight does not fit"),
         (set_item("tensors", 0, "shape", [2, 1, 3, -3]), ModelError, "impossible shape"),
@@ -306,3 +306,12 @@ def test_costly_graph_is_refused() -> None:
 
     with pytest.raises(ModelError, match=r"impossible shape|too many"):
         decode_graph(edited_graph(grow))
+
+
+@pytest.mark.parametrize("where", ["nodes", "tensors"])
+def test_hostile_names_do_not_reach_the_terminal(where: str) -> None:
+    with pytest.raises(ModelError, match="malformed name") as caught:
+        decode_graph(edited_graph(set_item(where, 0, "name", "\x1b[2J\n" + "x" * 10_000)))
+    text = str(caught.value)
+    assert text.isprintable()
+    assert len(text) < 300

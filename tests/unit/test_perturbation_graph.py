@@ -183,3 +183,20 @@ def test_limits(limits: Limits, words: str) -> None:
     with pytest.raises(ModelError, match=f"too many {words}"):
         small_graph().check_limits(limits)
     small_graph().check_limits(Limits())
+
+
+def test_workspace_of_a_convolution_counts() -> None:
+    # One output channel, a large kernel: few activations, but unfolding the input is expensive.
+    graph = Graph(
+        (8, 64, 64),
+        (TensorSpec("conv", (1, 8, 33, 33)), TensorSpec("head", (2, 32 * 32))),
+        (
+            Node("conv", Conv2d((1, 1), (0, 0), (1, 1)), (GRAPH_INPUT,), ("conv",)),
+            Node("flatten", Flatten(), ("conv",)),
+            Node("head", Linear(), ("flatten",), ("head",)),
+        ),
+    )
+    assert graph.workspace == 8 * 33 * 33 * 32 * 32
+    graph.check_limits(Limits(max_activation_elements=10_000_000))
+    with pytest.raises(ModelError, match="too many activation"):
+        graph.check_limits(Limits(max_activation_elements=1_000_000))

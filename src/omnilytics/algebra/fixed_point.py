@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Final
 
 import numpy as np
@@ -171,9 +172,9 @@ def _common_factor(vector: FloatVector, components: Sequence[int], fractional_bi
         return 1.0
     starts = np.cumsum([0, *components[:-1]])
     squares = np.add.reduceat((vector / largest) ** 2, starts)  # scaled, lest squares overflow
-    norm = float(np.sqrt(squares.max()))  # in units of `largest`
+    norm = sqrt(squares.max())  # in units of `largest`
     # A relative 1e-12 pays for the rounding errors of the line above.
-    return min(1.0, np.sqrt(room) * 2.0**-fractional_bits * (1 - 1e-12) / norm / largest)
+    return min(1.0, sqrt(room) * 2.0**-fractional_bits * (1 - 1e-12) / norm / largest)
 
 
 def _round_stochastically(scaled: FloatVector, randomness: Randomness) -> IntegerVector:

@@ -36,7 +36,7 @@ LABEL_TESTS: Final = b"tests"
 LABEL_CHALLENGE: Final = b"challenge"
 """rho, then chi, from the round's seed, as elements (section 6.4)."""
 LABEL_WRAPAROUND_WEIGHTS: Final = b"wraparound-weights"
-"""a_k and b_k from the round's seed, as bytes: 7 for a_0, 7 for b_0, 7 for a_1, ... (section 6.5)."""
+"""a_k and b_k from the round's seed, as bytes: 7 for a_0, 7 for b_0, ... (section 6.5)."""
 LABEL_BATCH: Final = b"batch"
 """kappa_o from seed | accepted_root | owner, as elements (section 6.4)."""
 LABEL_ROUNDING: Final = b"rounding"
@@ -114,10 +114,10 @@ class Stream:
         return ExtensionElement(int(low), int(high))
 
     def _fill(self, block: int, out: FieldVector) -> bool:
-        """Write the first draws of a block straight to `out`; return whether none is to be skipped."""
+        """Write the first draws of a block to `out`; return whether none is to be skipped."""
         size = 8 * len(out)
         self._encryptor(block * BLOCK_ELEMENTS).update_into(
-            memoryview(_PLENTY)[:size], memoryview(out).cast("B")
+            memoryview(_PLENTY)[:size], out.view(np.uint8).data
         )
         if sys.byteorder == "big":  # pragma: no cover
             out.byteswap(inplace=True)

@@ -51,9 +51,7 @@ def create_application(server: Server, *, now: Callable[[], float] = time.time) 
     return application
 
 
-def _add_content_routes(
-    application: FastAPI, server: Server, now: Callable[[], float]
-) -> None:
+def _add_content_routes(application: FastAPI, server: Server, now: Callable[[], float]) -> None:
     @application.put("/v1/tasks/{task}/artefacts/{name}", status_code=204)
     async def put_artefact(
         task: TaskPath, name: HashPath, request: Request, authentication: Authentication = None

@@ -15,7 +15,7 @@ from web3 import HTTPProvider
 from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint
 
-from omnilytics.chain.abi import bytes_of_address, revert_reason
+from omnilytics.chain.abi import revert_reason
 from omnilytics.chain.connection import Chain, RawLog, RawReceipt
 from omnilytics.chain.records import Position
 from omnilytics.foundation.errors import ChainError
@@ -48,11 +48,11 @@ class JsonRpcChain(Chain):
 
     def block_hash(self, number: int) -> Hash32:
         """Return the hash of block `number`."""
-        return Hash32(_bytes(self._block(number)["hash"]))
+        return Hash32(_bytes(_field(self._block(number), "hash")))
 
     def block_timestamp(self, number: int) -> int:
         """Return the timestamp of block `number`."""
-        return int(self._block(number)["timestamp"], 16)
+        return _integer(_field(self._block(number), "timestamp"))
 
     def balance(self, address: Address) -> Wei:
         """Return the balance at the latest block."""
@@ -69,8 +69,9 @@ class JsonRpcChain(Chain):
     def fees_wei(self) -> tuple[Wei, Wei]:
         """Return (max fee, priority fee) per gas: room for twice the base fee, the node's tip."""
         block = self._ask("eth_getBlockByNumber", "latest", False)
+        base_fee_wei = _integer(_field(block, "baseFeePerGas"))
         tip_wei = self._number("eth_maxPriorityFeePerGas")
-        return Wei(2 * int(block["baseFeePerGas"], 16) + tip_wei), Wei(tip_wei)
+        return Wei(2 * base_fee_wei + tip_wei), Wei(tip_wei)
 
     def call(self, target: Address, data: bytes) -> bytes:
         """Return what a view returns at the latest block."""
@@ -99,15 +100,15 @@ class JsonRpcChain(Chain):
         fields = self._ask("eth_getTransactionReceipt", _hex(transaction_hash))
         if fields is None:
             return None
-        created = fields.get("contractAddress")
+        created = _field(fields, "contractAddress")
         return RawReceipt(
             transaction_hash=transaction_hash,
-            block_number=int(fields["blockNumber"], 16),
-            succeeded=int(fields["status"], 16) == 1,
-            gas_used=int(fields["gasUsed"], 16),
-            gas_price_wei=Wei(int(fields["effectiveGasPrice"], 16)),
-            contract=Address(bytes_of_address(created)) if created else None,
-            logs=tuple(map(_log, fields["logs"])),
+            block_number=_integer(_field(fields, "blockNumber")),
+            succeeded=_integer(_field(fields, "status")) == 1,
+            gas_used=_integer(_field(fields, "gasUsed")),
+            gas_price_wei=Wei(_integer(_field(fields, "effectiveGasPrice"))),
+            contract=Address(_bytes(created)) if created else None,
+            logs=tuple(map(_log, _field(fields, "logs"))),
         )
 
     def logs(self, address: Address, first_block: int, last_block: int) -> tuple[RawLog, ...]:
@@ -147,14 +148,14 @@ class JsonRpcChain(Chain):
             )
         return self._development
 
-    def _block(self, number: int) -> Mapping[str, Any]:
+    def _block(self, number: int) -> Any:
         block = self._ask("eth_getBlockByNumber", hex(number), False)
         if block is None:
             raise ChainError("no such block yet", got=number)
-        return dict(block)
+        return block
 
     def _number(self, method: str, *parameters: object) -> int:
-        return int(self._ask(method, *parameters), 16)
+        return _integer(self._ask(method, *parameters))
 
     def _ask(self, method: str, *parameters: object) -> Any:
         try:
@@ -165,6 +166,8 @@ class JsonRpcChain(Chain):
                 got=self._shown_url,
                 hint="start the node, or give the URL of one that runs",
             ) from None
+        if not isinstance(response, Mapping):
+            raise ChainError("not a JSON-RPC node", got=self._shown_url)
         if "error" in response:
             raise _refusal(method, response["error"])
         if "result" not in response:
@@ -182,27 +185,38 @@ def _refusal(method: str, error: Any) -> ChainError:
     return ChainError(f"the node refused {method}: {str(text)[:200]}")
 
 
-def _log(fields: Mapping[str, Any]) -> RawLog:
+def _log(fields: Any) -> RawLog:
     return RawLog(
-        address=Address(_bytes(fields["address"])),
-        topics=tuple(map(_bytes, fields["topics"])),
-        data=_bytes(fields["data"]),
+        address=Address(_bytes(_field(fields, "address"))),
+        topics=tuple(map(_bytes, _field(fields, "topics"))),
+        data=_bytes(_field(fields, "data")),
         position=Position(
-            block_number=int(fields["blockNumber"], 16),
-            block_hash=Hash32(_bytes(fields["blockHash"])),
-            transaction_hash=Hash32(_bytes(fields["transactionHash"])),
-            log_index=int(fields["logIndex"], 16),
+            block_number=_integer(_field(fields, "blockNumber")),
+            block_hash=Hash32(_bytes(_field(fields, "blockHash"))),
+            transaction_hash=Hash32(_bytes(_field(fields, "transactionHash"))),
+            log_index=_integer(_field(fields, "logIndex")),
         ),
     )
 
 
+def _field(fields: Any, name: str) -> Any:
+    if not isinstance(fields, Mapping) or name not in fields:
+        raise ChainError("the node answered nonsense", want=name)
+    return fields[name]
+
+
+def _integer(text: Any) -> int:
+    try:
+        return int(text, 16)
+    except (TypeError, ValueError):
+        raise ChainError("the node answered nonsense", want="a hexadecimal number") from None
+
+
 def _bytes(text: Any) -> bytes:
-    if not isinstance(text, str):
-        raise ChainError("the node answered nonsense", got=type(text).__name__)
     try:
         return bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        raise ChainError("the node answered nonsense", want="hexadecimal") from None
+    except (AttributeError, ValueError):
+        raise ChainError("the node answered nonsense", want="hexadecimal bytes") from None
 
 
 def _hex(data: bytes) -> str:

@@ -33,6 +33,8 @@ class Sender:
         self._next_nonce: int | None = None
         self.chain = chain
         self.address = self._key.address
+        self.gas_cost_wei = Wei(0)
+        """What all transactions of this sender have cost so far, without the value they sent."""
 
     def __repr__(self) -> str:
         return f"Sender({show_address(self.address)})"
@@ -62,7 +64,10 @@ class Sender:
                 self.chain.preflight(self.address, target, data, value, gas)
             transaction_hash = self._submit(target, data, value, gas)
         receipt = self.chain.wait_for_receipt(transaction_hash)
+        self.gas_cost_wei = Wei(self.gas_cost_wei + receipt.gas_used * receipt.gas_price_wei)
         if not receipt.succeeded:
+            if target is not None:  # another transaction came first: ask again for the reason
+                self.chain.preflight(self.address, target, data, value, gas)
             raise ChainError("transaction reverted", transaction="0x" + transaction_hash.hex())
         return _receipt(receipt, target)
 

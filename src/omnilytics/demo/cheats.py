@@ -128,7 +128,9 @@ def forged_bits(statement: Statement, norms: list[int], projections: IntegerVect
     shifted = np.clip(projections + (bound - 1), 0, 2 * bound - 1)
     norm_bits = [norm >> bit & 1 for norm in norms for bit in range(statement.norm_bits)]
     test_bits = (shifted[:, None] >> np.arange(statement.test_bits)) & 1
-    return np.concatenate([np.array(norm_bits, dtype=np.uint64), test_bits.ravel().astype(np.uint64)])
+    return np.concatenate(
+        [np.array(norm_bits, dtype=np.uint64), test_bits.ravel().astype(np.uint64)]
+    )
 
 
 def wrapping_pair() -> tuple[int, int]:

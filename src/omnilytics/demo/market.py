@@ -50,6 +50,7 @@ class Party:
     address: Address
     writer: MarketWriter
     note: str
+    start_wei: Wei
 
 
 @dataclass
@@ -127,7 +128,15 @@ def set_up_market(options: DemoOptions, folder: Path) -> DemoMarket:
         _make_owner(options, index, data.shards[index], reader, network, meter)
         for index in range(options.owners)
     ]
-    parties = [Party("model owner", model_owner_key.address, writer, "buys gradients")]
+    parties = [
+        Party(
+            "model owner",
+            model_owner_key.address,
+            writer,
+            "buys gradients",
+            START_WEI["model owner"],
+        )
+    ]
     parties += [_server_party(index, server) for index, server in enumerate(servers, start=1)]
     parties += [_owner_party(index, owner) for index, owner in enumerate(owners, start=1)]
     return DemoMarket(
@@ -155,6 +164,7 @@ def cheat_of(options: DemoOptions, index: int) -> type[DataOwner]:
 def _funded_key(chain: Chain, kind: str) -> SigningKey:
     key = SigningKey.generate(SystemRandomness())
     chain.fund(key.address, START_WEI[kind])
+    assert chain.balance(key.address) == START_WEI[kind]
     return key
 
 
@@ -220,7 +230,9 @@ def _make_owner(
 
 def _server_party(index: int, server: Server) -> Party:
     note = "posts wrong words in every even round" if isinstance(server, LyingServer) else "honest"
-    return Party(f"server {index}", server.node.address, server.node.writer, note)
+    return Party(
+        f"server {index}", server.node.address, server.node.writer, note, START_WEI["server"]
+    )
 
 
 _OWNER_NOTES: dict[type[DataOwner], str] = {
@@ -232,4 +244,4 @@ _OWNER_NOTES: dict[type[DataOwner], str] = {
 
 def _owner_party(index: int, owner: DataOwner) -> Party:
     note = _OWNER_NOTES.get(type(owner), "honest")
-    return Party(f"owner {index}", owner.address, owner.writer, note)
+    return Party(f"owner {index}", owner.address, owner.writer, note, START_WEI["owner"])

@@ -59,6 +59,11 @@ def check_batch(graph: Graph, batch: Batch) -> None:
         )
     if batch.inputs.dtype != np.float32 or not np.isfinite(batch.inputs).all():
         raise ModelError("the batch's inputs are not finite float32", got=batch.inputs.dtype)
+    if batch.labels.shape != (len(batch),) or batch.labels.dtype != np.int64:
+        raise ModelError(
+            "the batch's labels are not one int64 class per sample",
+            got=(batch.labels.dtype, batch.labels.shape),
+        )
     outputs = graph.output_shape[0]
     if batch.labels.min() < 0 or batch.labels.max() >= outputs:
         raise ModelError(

@@ -114,12 +114,26 @@ def mean_gradients(gradients: Sequence[Mapping[str, FloatArray]]) -> dict[str, F
 
 
 def train_plain(
-    trainer: Trainer, data: MarketData, *, rounds: int, batch_size: int, seed: int
+    trainer: Trainer,
+    data: MarketData,
+    *,
+    rounds: int,
+    batch_size: int,
+    seed: int,
+    owners: Sequence[int] | None = None,
 ) -> list[Evaluation]:
     """Train on the owners' shards in the clear: what a market run is compared with.
 
-    Every round uses the batches that a market run with this seed uses, and the float mean of all
+    Every round uses the batches that a market run with this seed uses, and the float mean of the
     owners' gradients, neither perturbed nor clipped nor rounded.
+
+    Args:
+        trainer: The model, trained in place.
+        data: The split data set.
+        rounds: Rounds to train.
+        batch_size: Samples per owner and round.
+        seed: Public seed of the batches.
+        owners: Indices of the owners that take part; all by default.
 
     Returns:
         The evaluation on the test set after each round, numbered from 1.
@@ -128,7 +142,8 @@ def train_plain(
     for number in range(1, rounds + 1):
         artefact = Artefact(trainer.graph, trainer.weights())
         gradients = []
-        for owner, shard in enumerate(data.shards):
+        for owner in range(len(data.shards)) if owners is None else owners:
+            shard = data.shards[owner]
             batch = owner_batch(shard, owner=owner, round_number=number, size=batch_size, seed=seed)
             gradients.append(compute_gradients(artefact, batch, trainer.loss))
         trainer.step(mean_gradients(gradients))

@@ -55,6 +55,7 @@ class Graph:
         nodes: In an order in which they can run; the last one makes the output, a vector.
         shapes: Shape of one sample of every value, by name (derived).
         multiply_adds: Work of one forward pass for one sample (derived).
+        workspace: Most elements that one node may need for a moment, for one sample (derived).
     """
 
     input_shape: Shape
@@ -62,11 +63,12 @@ class Graph:
     nodes: tuple[Node, ...]
     shapes: Mapping[str, Shape] = field(init=False, repr=False, compare=False)
     multiply_adds: int = field(init=False, repr=False, compare=False)
+    workspace: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_input(self.input_shape)
         tensors = _tensor_shapes(self.tensors)
-        shapes, work = _infer_shapes(self, tensors)
+        shapes = _infer_shapes(self, tensors)
         _check_usage(self)
         if len(shapes[self.nodes[-1].name]) != 1:
             raise ModelError(
@@ -76,8 +78,10 @@ class Graph:
                 hint="flatten before the last layer",
                 node=self.nodes[-1].name,
             )
+        costs = [_cost(node, shapes, tensors) for node in self.nodes]
         object.__setattr__(self, "shapes", shapes)
-        object.__setattr__(self, "multiply_adds", work)
+        object.__setattr__(self, "multiply_adds", sum(work for work, _ in costs))
+        object.__setattr__(self, "workspace", max(space for _, space in costs))
 
     @property
     def output_shape(self) -> Shape:
@@ -91,7 +95,7 @@ class Graph:
 
     def check_limits(self, limits: Limits) -> None:
         """Raise `ModelError` if this graph is larger or costlier than `limits` allow."""
-        activations = sum(prod(shape) for shape in self.shapes.values())
+        activations = sum(prod(shape) for shape in self.shapes.values()) + self.workspace
         for what, got, want in (
             ("nodes", len(self.nodes), limits.max_nodes),
             ("tensors", len(self.tensors), limits.max_tensors),
@@ -103,10 +107,11 @@ class Graph:
                 raise ModelError(f"the graph has too many {what}", got=got, want=f"<= {want}")
 
 
-def _check_name(name: object, what: str) -> None:
+def check_name(name: object, what: str) -> None:
+    """Raise `ModelError` unless `name` is well formed, hence safe to show."""
     if not (isinstance(name, str) and _NAME.fullmatch(name)):
         raise ModelError(
-            f"{what} has a malformed name",
+            f"{what}: malformed name",
             got=repr(name)[:80],
             want="1 to 128 letters, digits, _ or ., not starting with .",
         )
@@ -137,7 +142,7 @@ def _check_input(shape: Shape) -> None:
 def _tensor_shapes(tensors: tuple[TensorSpec, ...]) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
     for tensor in tensors:
-        _check_name(tensor.name, "a tensor")
+        check_name(tensor.name, "a tensor")
         _check_shape(tensor.shape, f"tensor {tensor.name}")
         if tensor.name in shapes:
             raise ModelError("two tensors have one name", tensor=tensor.name)
@@ -147,13 +152,12 @@ def _tensor_shapes(tensors: tuple[TensorSpec, ...]) -> dict[str, Shape]:
     return shapes
 
 
-def _infer_shapes(graph: Graph, tensors: Mapping[str, Shape]) -> tuple[dict[str, Shape], int]:
+def _infer_shapes(graph: Graph, tensors: Mapping[str, Shape]) -> dict[str, Shape]:
     if not graph.nodes:
         raise ModelError("the graph has no nodes")
     shapes: dict[str, Shape] = {GRAPH_INPUT: graph.input_shape}
-    work = 0
     for node in graph.nodes:
-        _check_name(node.name, "a node")
+        check_name(node.name, "a node")
         if node.name in shapes:
             raise ModelError("two values have one name", node=node.name)
         _check_reads(node, shapes, tensors)
@@ -172,8 +176,17 @@ def _infer_shapes(graph: Graph, tensors: Mapping[str, Shape]) -> tuple[dict[str,
                 operation=node.operation.name,
             ) from None
         shapes[node.name] = output
-        work += node.operation.multiply_adds(ins, owned, output)
-    return shapes, work
+    return shapes
+
+
+def _cost(node: Node, shapes: Mapping[str, Shape], tensors: Mapping[str, Shape]) -> tuple[int, int]:
+    ins = [shapes[name] for name in node.inputs]
+    owned = [tensors[name] for name in node.tensors]
+    output = shapes[node.name]
+    return (
+        node.operation.multiply_adds(ins, owned, output),
+        node.operation.workspace(ins, owned, output),
+    )
 
 
 def _check_reads(node: Node, values: Mapping[str, Shape], tensors: Mapping[str, Shape]) -> None:

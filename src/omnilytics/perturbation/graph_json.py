@@ -13,7 +13,7 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from omnilytics.foundation.errors import MalformedError, ModelError
-from omnilytics.perturbation.graph import Graph, Node, TensorSpec
+from omnilytics.perturbation.graph import Graph, Node, TensorSpec, check_name
 from omnilytics.perturbation.limits import DEFAULT_LIMITS, Limits
 from omnilytics.perturbation.operations import OPERATIONS, Operation, Shape
 
@@ -153,32 +153,31 @@ def _read_shape(value: object, what: str) -> Shape:
 
 def _read_name(value: object, what: str) -> str:
     if not isinstance(value, str):
-        raise MalformedError(f"{what} is not a string", got=repr(value)[:80])
+        raise MalformedError(f"{what}: not a string", got=repr(value)[:80])
+    check_name(value, what)  # now: the name goes into messages
     return value
 
 
 def _read_tensor(value: object) -> TensorSpec:
     document = _want_object(value, "a tensor")
     _want_fields(document, {"name", "shape", "dtype"}, "a tensor")
-    name = _read_name(document["name"], "a tensor's name")
+    name = _read_name(document["name"], "a tensor")
     if document["dtype"] != "float32":
         raise MalformedError(
             "a tensor has another dtype", got=repr(document["dtype"])[:40], want="float32"
         )
-    return TensorSpec(name, _read_shape(document["shape"], f"tensor {name[:80]}"))
+    return TensorSpec(name, _read_shape(document["shape"], f"tensor {name}"))
 
 
 def _read_node(value: object) -> Node:
     document = _want_object(value, "a node")
-    name = _read_name(document.get("name"), "a node's name")
-    _want_fields(
-        document, {"name", "operation", "inputs", "tensors", "attributes"}, f"node {name[:80]}"
-    )
+    name = _read_name(document.get("name"), "a node")
+    _want_fields(document, {"name", "operation", "inputs", "tensors", "attributes"}, f"node {name}")
     return Node(
         name=name,
         operation=_read_operation(name, document["operation"], document["attributes"]),
-        inputs=_read_names(document["inputs"], f"inputs of node {name[:80]}"),
-        tensors=_read_names(document["tensors"], f"tensors of node {name[:80]}"),
+        inputs=_read_names(document["inputs"], f"inputs of node {name}"),
+        tensors=_read_names(document["tensors"], f"tensors of node {name}"),
     )
 
 
@@ -193,15 +192,15 @@ def _read_operation(node: str, name: object, attributes: object) -> Operation:
             "unknown operation",
             got=repr(name)[:80],
             want=", ".join(OPERATIONS),
-            node=node[:80],
+            node=node,
         )
-    document = _want_object(attributes, f"attributes of node {node[:80]}")
+    document = _want_object(attributes, f"attributes of node {node}")
     names = {field.name for field in fields(kind)}
-    _want_fields(document, names, f"node {node[:80]} ({kind.name})")
+    _want_fields(document, names, f"node {node} ({kind.name})")
     values = {key: tuple(_want_list(document[key], 8, key)) for key in sorted(names)}
     try:
         return kind(**values)
     except ModelError as error:
         raise ModelError(
-            error.message, got=error.got, want=error.want, node=node[:80], operation=kind.name
+            error.message, got=error.got, want=error.want, node=node, operation=kind.name
         ) from None

@@ -19,7 +19,8 @@ class Limits:
         max_nodes: Operations in the graph.
         max_tensors: Weight tensors.
         max_parameters: Elements of all weight tensors together.
-        max_activation_elements: Elements of all intermediate values together, for one sample.
+        max_activation_elements: Elements of all intermediate values and the largest
+            workspace together, for one sample.
         max_multiply_adds: Work of one forward pass, for one sample.
     """
 
@@ -28,7 +29,7 @@ class Limits:
     max_nodes: int = 2_000
     max_tensors: int = 2_000
     max_parameters: int = 1 << 27
-    max_activation_elements: int = 1 << 26
+    max_activation_elements: int = 1 << 24
     max_multiply_adds: int = 1 << 34
 
 

@@ -49,6 +49,10 @@ class Operation(ABC):
         """Return the work for one sample, at least the elements read and written."""
         return prod(output) + sum(prod(shape) for shape in inputs)
 
+    def workspace(self, inputs: Sequence[Shape], tensors: Sequence[Shape], output: Shape) -> int:
+        """Return how many elements may be needed for a moment besides inputs and output."""
+        return 0
+
 
 def _check_pair(name: str, value: object) -> None:
     minimum = _MINIMA.get(name, 1)
@@ -148,6 +152,10 @@ class Conv2d(Operation):
         _, height, width = inputs[0]
         padded = inputs[0][0] * (height + 2 * self.padding[0]) * (width + 2 * self.padding[1])
         return prod(output) * prod(tensors[0][1:]) + padded
+
+    def workspace(self, inputs: Sequence[Shape], tensors: Sequence[Shape], output: Shape) -> int:
+        """Return the unfolded input, one kernel window per output position."""
+        return prod(tensors[0][1:]) * prod(output[1:])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.parameters import TaskParameters
@@ -110,10 +111,18 @@ def _why_not(words: Mapping[int, Word], parameters: TaskParameters) -> str:
     """Say what the words of a rejected owner show; a report only, the verdict does not use it."""
     if len(words) < parameters.quorum:
         return "fewer than n - e servers sent words"
-    points, degree = tuple(sorted(words)), parameters.committee.privacy
-    c_values, d_values = zip(*(words[point] for point in points), strict=True)
-    if is_extension_codeword(points, c_values, 2 * degree) and is_extension_codeword(
-        points, d_values, degree
-    ):
-        return "the shares are consistent, but a constraint of the norm statement does not hold"
+    for size in range(len(words), parameters.quorum - 1, -1):
+        if any(_consistent(words, points, parameters) for points in combinations(words, size)):
+            return "the shares are consistent, but a constraint of the norm statement does not hold"
     return "fewer than n - e servers hold shares that agree"
+
+
+def _consistent(
+    words: Mapping[int, Word], points: tuple[int, ...], parameters: TaskParameters
+) -> bool:
+    """Return whether these servers' words lie on polynomials, whatever c is at 0."""
+    degree = parameters.committee.privacy
+    c_values, d_values = zip(*(words[point] for point in points), strict=True)
+    return is_extension_codeword(points, c_values, 2 * degree) and is_extension_codeword(
+        points, d_values, degree
+    )

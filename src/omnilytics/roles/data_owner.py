@@ -135,7 +135,9 @@ class DataOwner:
 
     # steps that a cheat changes in tests and in the demo
 
-    def encode(self, view: TaskView, gradient: dict[str, FloatArray]) -> tuple[IntegerVector, float]:
+    def encode(
+        self, view: TaskView, gradient: dict[str, FloatArray]
+    ) -> tuple[IntegerVector, float]:
         """Scale, clip and round a gradient to the integers that are shared."""
         layout = task_layout(view.specification)
         specification = view.specification
@@ -306,4 +308,3 @@ async def _succeeds(call: Awaitable[None]) -> bool:
     except OmniLyticsError:
         return False
     return True
-

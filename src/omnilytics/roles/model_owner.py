@@ -184,7 +184,9 @@ class ModelOwner:
     async def _collect(self, settled: RoundSettled) -> dict[int, FieldVector]:
         """Return the opened shares of the sum of the servers in V that answered."""
         standing = [
-            server for server in self.view.parameters.servers if settled.v_bitmap >> (server - 1) & 1
+            server
+            for server in self.view.parameters.servers
+            if settled.v_bitmap >> (server - 1) & 1
         ]
         shares = await asyncio.gather(*(self._share(settled, server) for server in standing))
         return {

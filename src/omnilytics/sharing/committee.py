@@ -47,7 +47,7 @@ class Committee:
 
     @property
     def quorum(self) -> int:
-        """n - e: the words and signatures that any step needs."""
+        """Words and signatures that any step needs: n - e."""
         return self.servers - self.errors
 
     @property

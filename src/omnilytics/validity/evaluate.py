@@ -1,8 +1,8 @@
 """A server's word for one owner, from its share alone (protocol.md section 6.5).
 
 c = sum_i rho^i Q_i(y) + M0 over the constraints Q_i: every bit b(b - 1); per component
-V - sum x_i^2; the wraparound sum, sum_k w_k (Y_k - v_k + W - 1). d = sum_i chi^i y_i + M1. Both sums
-start at i = 1. On shares of degree t, c is a share of degree 2t of the same sum on the secret, and
+V - sum x_i^2; the wraparound sum, sum_k w_k (Y_k - v_k + W - 1). d = sum_i chi^i y_i + M1. Both
+start at i = 1. On shares of degree t, c is a share of degree 2t of the same sum on the secret;
 a constant is its own share.
 
 The share is read block by block, so memory does not grow with it. Words reveal a secret if two are

@@ -16,6 +16,7 @@ Threads: kernels release the GIL; callers split work into coarse blocks. Not con
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ from omnilytics.algebra.extension import ExtensionElement
 from omnilytics.algebra.field import MODULUS, FieldVector
 from omnilytics.algebra.kernels.interface import MAX_LENGTH
 from omnilytics.foundation.errors import UsageError
+
+_Array = TypeVar("_Array", npt.NDArray[np.uint8], npt.NDArray[np.int32], npt.NDArray[np.int64])
 
 _P = np.uint64(MODULUS)
 _EPSILON = np.uint64(2**32 - 1)  # 2^64 mod p, and the mask of a low limb
@@ -38,13 +41,15 @@ _SUM_BLOCK = 8192  # entries summed over all vectors before the next ones are
 _POWER_BLOCK = 8192  # powers made by one multiplication each from those before
 _BLOCK = 1024  # columns of a sharing block: a few rows of it stay in the first-level cache
 _PROJECTION_BLOCK = 64  # entries summed in 32 bits: 64 * 2^24 < 2^31
-_TABLE_GROUPS = 4  # tables in use at once: 4 * 256 * 16 bytes stay in the first-level cache
+_GROUPS = 32  # bytes of Z for an entry
+_TABLE_GROUPS = 8  # tables in use at once: 8 * 256 * 16 bytes stay in the first-level cache
 _TABLE_BLOCK = 512
 
 _WORD = types.uint64
 _IN = types.Array(types.uint64, 1, "C", readonly=True)
 _OUT = types.Array(types.uint64, 1, "C")
 _OUT2 = types.Array(types.uint64, 2, "C")
+_FOUR_WORDS = types.Tuple((types.uint64,) * 4)  # type: ignore[no-untyped-call]
 _TESTS = types.Array(types.uint8, 2, "C", readonly=True)
 
 
@@ -134,7 +139,7 @@ def _axpy_loop(factor, vector, out):  # type: ignore[no-untyped-def]
 # A limb sum grows by less than 2^34 an entry, so 2^28 entries stay below 2^62.
 
 
-@njit(types.UniTuple(_WORD, 4)(_IN, _IN), cache=True, nogil=True)
+@njit(_FOUR_WORDS(_IN, _IN), cache=True, nogil=True)
 def _inner_product_loop(left, right):  # type: ignore[no-untyped-def]
     sum0 = sum1 = sum2 = sum3 = _ZERO
     for i in range(left.size):
@@ -152,7 +157,7 @@ def _inner_product_loop(left, right):  # type: ignore[no-untyped-def]
     return sum0, sum1, sum2, sum3
 
 
-@njit(types.UniTuple(_WORD, 4)(_IN), cache=True, nogil=True)
+@njit(_FOUR_WORDS(_IN), cache=True, nogil=True)
 def _sum_of_squares_loop(vector):  # type: ignore[no-untyped-def]
     sum0 = sum1 = sum2 = sum3 = _ZERO
     for i in range(vector.size):
@@ -188,7 +193,7 @@ def _extend_shares_loop(table, out, column):  # type: ignore[no-untyped-def]
             out[k][column + start : column + end] = value
 
 
-# --- wraparound tests ---------------------------------------------------------------------------
+# --- wraparound tests: 32 groups of four, fewer are padded --------------------------------------
 
 
 @njit(
@@ -202,27 +207,32 @@ def _extend_shares_loop(table, out, column):  # type: ignore[no-untyped-def]
     nogil=True,
 )
 def _coefficients_loop(tests, tables, sums, out):  # type: ignore[no-untyped-def]
-    count, groups = tests.shape
-    for start in range(0, count, _TABLE_BLOCK):
+    count = np.uint64(tests.shape[0])  # unsigned indices: signed ones are tested for < 0
+    for start in range(_ZERO, count, _TABLE_BLOCK):  # type: ignore[call-overload]
         end = min(start + _TABLE_BLOCK, count)
-        for i in range(start, end):
-            sums[i - start, 0] = 0
-            sums[i - start, 1] = 0
-        for first in range(0, groups, _TABLE_GROUPS):
+        sums[:, :] = 0
+        for first in range(_ZERO, _GROUPS, _TABLE_GROUPS):
             for i in range(start, end):
-                low = sums[i - start, 0]
-                high = sums[i - start, 1]
-                for g in range(first, min(first + _TABLE_GROUPS, groups)):
-                    byte = tests[i, g]
-                    low += tables[g, byte, 0]  # 128 weights below 2^56: |sum| < 2^63
-                    high += tables[g, byte, 1]
-                sums[i - start, 0] = low
-                sums[i - start, 1] = high
+                low, high = sums[i - start, 0], sums[i - start, 1]
+                for k in range(_TABLE_GROUPS):
+                    group = first + np.uint64(k)
+                    byte = np.uint64(tests[i, group])
+                    low += tables[group, byte, 0]  # 128 weights below 2^56: |sum| < 2^63
+                    high += tables[group, byte, 1]
+                sums[i - start, 0], sums[i - start, 1] = low, high
         for limb in range(2):
             for i in range(start, end):
                 value = sums[i - start, limb]
                 # |value| < 2^63 < p: one addition of p makes a negative canonical.
                 out[limb, i] = np.uint64(value) + (_P if value < 0 else _ZERO)
+
+
+@njit(types.int32(types.int32, types.int32), cache=True, nogil=True)
+def _signed(bits, value):  # type: ignore[no-untyped-def]
+    """Return -value, 0, 0 or value as the lowest two bits are 00, 01, 10 or 11."""
+    first = (np.int32(0) - (bits & np.int32(1))) & value
+    second = (np.int32(0) - ((bits >> np.int32(1)) & np.int32(1))) & value
+    return np.int32(first + second - value)
 
 
 @njit(
@@ -236,19 +246,21 @@ def _coefficients_loop(tests, tables, sums, out):  # type: ignore[no-untyped-def
     nogil=True,
 )
 def _projections_loop(tests, values, lanes, out):  # type: ignore[no-untyped-def]
-    count, groups = tests.shape
-    for start in range(0, count, _PROJECTION_BLOCK):
+    lane0, lane1, lane2, lane3 = lanes[0], lanes[1], lanes[2], lanes[3]
+    for start in range(0, len(values), _PROJECTION_BLOCK):
         lanes[:, :] = 0
-        for i in range(start, min(start + _PROJECTION_BLOCK, count)):
-            value = values[i]
-            for g in range(groups):
-                byte = np.int32(tests[i, g])
-                for test in range(4):
-                    bits = byte >> np.int32(2 * test)
-                    sign = (bits & np.int32(1)) + ((bits >> np.int32(1)) & np.int32(1))
-                    lanes[test, g] += np.int32((sign - np.int32(1)) * value)
-        for test in range(4):
-            for g in range(groups):
+        # Two entries at a time: one would wait for the lanes that the entry before it has stored.
+        for i in range(start, min(start + _PROJECTION_BLOCK, len(values)), 2):
+            value, other_value = values[i], values[i + 1]
+            row, other_row = tests[i], tests[i + 1]
+            for g in range(_GROUPS):
+                byte, other = np.int32(row[g]), np.int32(other_row[g])
+                lane0[g] += _signed(byte, value) + _signed(other, other_value)
+                lane1[g] += _signed(byte >> 2, value) + _signed(other >> 2, other_value)
+                lane2[g] += _signed(byte >> 4, value) + _signed(other >> 4, other_value)
+                lane3[g] += _signed(byte >> 6, value) + _signed(other >> 6, other_value)
+        for g in range(_GROUPS):
+            for test in range(4):
                 out[g, test] += lanes[test, g]
 
 
@@ -352,15 +364,24 @@ def extend_shares(table: FieldVector, out: FieldVector, column: int) -> None:
     _extend_shares_loop(table, out, column)
 
 
+def _padded(array: _Array, axis: int, size: int) -> _Array:
+    """Return the array, contiguous, with zeros after it up to `size` along `axis`."""
+    missing = size - array.shape[axis]
+    if missing:
+        array = np.pad(array, [(0, missing if k == axis else 0) for k in range(array.ndim)])
+    return np.ascontiguousarray(array)
+
+
 def combined_coefficients(
     tests: npt.NDArray[np.uint8], tables: npt.NDArray[np.int64]
 ) -> FieldVector:
     """Return the sum over wraparound tests of weight times test, for each entry."""
     count, groups = tests.shape
-    if tables.shape != (groups, 256, 2):
+    if tables.shape != (groups, 256, 2) or groups > _GROUPS:
         raise UsageError("tables do not fit the tests", got=tables.shape, want=(groups, 256, 2))
     out = np.empty((2, count), dtype=np.uint64)
-    _coefficients_loop(tests, tables, np.empty((_TABLE_BLOCK, 2), dtype=np.int64), out)
+    sums = np.empty((_TABLE_BLOCK, 2), dtype=np.int64)
+    _coefficients_loop(_padded(tests, 1, _GROUPS), _padded(tables, 0, _GROUPS), sums, out)
     return out
 
 
@@ -369,10 +390,13 @@ def projections(
 ) -> npt.NDArray[np.int64]:
     """Return <Z_k, values> for every test k, as signed integers."""
     _same_length(tests, values)
-    groups = tests.shape[1]
-    out = np.zeros((groups, 4), dtype=np.int64)
-    _projections_loop(tests, values, np.empty((4, groups), dtype=np.int32), out)
-    return out.reshape(-1)
+    count, groups = tests.shape
+    even = count + count % 2
+    out = np.zeros((_GROUPS, 4), dtype=np.int64)
+    lanes = np.empty((4, _GROUPS), dtype=np.int32)
+    tests = _padded(_padded(tests, 1, _GROUPS), 0, even)
+    _projections_loop(tests, _padded(values, 0, even), lanes, out)
+    return out[:groups].reshape(-1)
 
 
 def linear_combination(

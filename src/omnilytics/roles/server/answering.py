@@ -47,15 +47,15 @@ class Answering:
         self._node = node
         self._intake = intake
         self._sealing = sealing
-        self._sealed: tuple[Hash32, SealedRound] | None = None
+        self._sealed: SealedRound | None = None
 
     async def sealed_round(self, view: TaskView, state: RoundRecord) -> SealedRound | None:
         """Return the sealed round with its challenge, once n - e servers agreed on its seed."""
         seed = self._agreed_seed(view, state)
         if seed is None:
             return None
-        if self._sealed is not None and self._sealed[0] == seed:
-            return self._sealed[1]
+        if self._sealed is not None and self._sealed.seed == seed:
+            return self._sealed
         manifest = await self._sealing.fetch_manifest(view, state)
         if manifest is None:
             return None
@@ -67,7 +67,7 @@ class Answering:
             seed=seed,
             challenge=challenge,
         )
-        self._sealed = (seed, sealed)
+        self._sealed = sealed
         return sealed
 
     async def step(self, view: TaskView, state: RoundRecord) -> bool:

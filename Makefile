@@ -1,0 +1,61 @@
+# Two commands matter: `make demo` and `make test`. Everything is installed into .venv.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MARKET := src/omnilytics/chain/artefacts/Market.json
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint types bench clean
+
+help:
+	@echo "make demo       train a model through a market in one process (first run installs)"
+	@echo "make test       run the tests"
+	@echo "make test-slow  run the tests that take longer"
+	@echo "make lint       format, lint and layer checks"
+	@echo "make types      strict type checks"
+	@echo "make bench      measure the work of owners and servers"
+	@echo "make clean      remove what was built, keep the environment"
+
+setup: $(MARKET)
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "needs Python 3.11: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "setup: creating $(VENV) and installing into it (a minute or two, 2 GB on disk)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(MARKET): $(STAMP) $(wildcard contracts/*.vy)
+	@echo "setup: compiling the contract"
+	@$(BIN)/python -m omnilytics.chain.compile
+	@echo "setup: compiling the kernels (cached for later runs)"
+	@$(BIN)/python -c "from omnilytics.algebra import kernels; kernels.warm_up()"
+	@touch $@
+
+demo: setup
+	@$(BIN)/omnilytics demo $(ARGS)
+
+test: setup
+	@echo "test: unit, property, contract and end-to-end tests"
+	@$(BIN)/pytest -q -n auto -m "not slow" $(ARGS)
+
+test-slow: setup
+	@echo "test: the slower suites"
+	@$(BIN)/pytest -q -n auto -m slow $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+
+types: setup
+	@$(BIN)/mypy
+
+bench: setup
+	@$(BIN)/omnilytics bench protect --dimension 10000 --dimension 100000 $(ARGS)
+	@$(BIN)/omnilytics bench check --dimension 10000 --dimension 100000 $(ARGS)
+
+clean:
+	rm -rf dist omnilytics-demo $(MARKET) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,5 @@
+"""Measured work of owners and servers, for `omnilytics bench` and the scripts in benchmarks/."""
+
+from omnilytics.benchmark.submission import check, protect
+
+__all__ = ["check", "protect"]

@@ -1,0 +1,63 @@
+"""`omnilytics bench`: what protection and checking cost, in figures that can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from omnilytics.cli.output import print_json, reported_errors
+
+application = typer.Typer(
+    help="Measure the work of owners and servers.", no_args_is_help=True, add_completion=False
+)
+
+Dimensions = Annotated[
+    list[int] | None, typer.Option("--dimension", help="Number of parameters; may be repeated.")
+]
+Servers = Annotated[int, typer.Option(help="Servers in the committee.")]
+Repeats = Annotated[int, typer.Option(help="Runs; the median is reported.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+@application.command()
+def protect(
+    dimension: Dimensions = None, servers: Servers = 5, repeats: Repeats = 5, json: Json = False
+) -> None:
+    """Owner: quantise, prove, share, hash and seal one vector for all servers."""
+    from omnilytics.benchmark import protect as work
+
+    _run(work, dimension, servers, repeats, json)
+
+
+@application.command()
+def check(
+    dimension: Dimensions = None, servers: Servers = 5, repeats: Repeats = 5, json: Json = False
+) -> None:
+    """Server: open, hash, expand and check one owner's package."""
+    from omnilytics.benchmark import check as work
+
+    _run(work, dimension, servers, repeats, json)
+
+
+def _run(
+    work: Callable[..., list[dict[str, Any]]],
+    dimensions: list[int] | None,
+    servers: int,
+    repeats: int,
+    as_json: bool,
+) -> None:
+    with reported_errors(as_json=as_json):
+        rows = work(dimensions or [10_000, 100_000], servers=servers, repeats=repeats)
+        if as_json:
+            print_json({"rows": rows})
+            return
+        for row in rows:
+            typer.echo(
+                f"{row['work']:<8} D = {row['dimension']:>9,}  n = {row['servers']}  "
+                f"{row['milliseconds']:>9.2f} ms  {row['ns_per_parameter']:>8.1f} ns/parameter  "
+                f"{row['memory_passes']:>7.1f} memory passes  "
+                f"{row['bytes_per_parameter']:>6.2f} bytes/parameter  "
+                f"peak {row['peak_bytes'] / 1e6:,.1f} MB"
+            )

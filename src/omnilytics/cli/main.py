@@ -1,0 +1,40 @@
+"""The `omnilytics` command. Subcommands import what they need when they run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from omnilytics import __version__
+from omnilytics.cli import bench, demo
+
+application = typer.Typer(
+    name="omnilytics",
+    help="A data market for machine learning: private gradients, proven valid, paid on Ethereum.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+application.command("demo")(demo.demo)
+application.add_typer(bench.application, name="bench")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"omnilytics {__version__}")
+        raise typer.Exit
+
+
+@application.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    application()

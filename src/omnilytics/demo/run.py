@@ -1,0 +1,287 @@
+"""The demo's run: publish a task, train through the market round by round, settle all accounts.
+
+It plays the clock, not the parties: it tells each party when to take its next step and lets the
+development chain mine when all wait for a block. What they do they do themselves, over HTTP and the
+chain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from omnilytics.chain.records import Phase, RoundOpened, RoundRecord, RoundSettled
+from omnilytics.demo.market import DemoMarket, make_trainer, set_up_market
+from omnilytics.demo.options import DemoOptions
+from omnilytics.demo.result import Balance, DemoResult, RoundReport
+from omnilytics.demo.specification import calibrate_demo, demo_specification
+from omnilytics.foundation.errors import OmniLyticsError, ResumableTimeoutError
+from omnilytics.foundation.units import Address, TaskId
+from omnilytics.learning.presets import PRESETS
+from omnilytics.learning.threads import pin_threads
+from omnilytics.learning.training import train_plain
+from omnilytics.roles.auditor import Auditor
+from omnilytics.roles.data_owner import Contribution
+from omnilytics.roles.server import StepResult
+from omnilytics.roles.task_view import TaskView
+
+MAX_SWEEPS = 200
+"""Steps of all servers that one round may take; an honest round takes about fifteen."""
+
+
+class Observer(Protocol):
+    """Is told what happens, for the live view."""
+
+    def stage(self, text: str) -> None:
+        """A stage begins."""
+        ...
+
+    def round_done(self, report: RoundReport) -> None:
+        """A round is over."""
+        ...
+
+
+async def run_demo(options: DemoOptions, folder: Path, observer: Observer) -> DemoResult:
+    """Run the whole demo and return what happened.
+
+    Args:
+        options: What to run.
+        folder: For the servers' databases and files.
+        observer: Is told of progress.
+    """
+    start = time.perf_counter()
+    pin_threads()
+    observer.stage("starting the chain, the contract and all parties")
+    market = set_up_market(options, folder)
+    try:
+        result = await _Run(market, observer).all()
+    finally:
+        await market.close()
+    result.total_seconds = time.perf_counter() - start
+    return result
+
+
+class _Run:
+    def __init__(self, market: DemoMarket, observer: Observer) -> None:
+        self._market = market
+        self._observer = observer
+        self._auditor = Auditor(market.reader, market.network.connect)
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._names: dict[Address, str] = {party.address: party.name for party in market.parties}
+
+    async def all(self) -> DemoResult:
+        market, options = self._market, self._market.options
+        self._observer.stage("calibrating the published scales on the model owner's sample")
+        with self._time("calibrate"):
+            calibration = calibrate_demo(market)
+        self._observer.stage("training the same model without protection, for comparison")
+        with self._time("plain training"):
+            plain = train_plain(
+                make_trainer(options, market.data),
+                market.data,
+                rounds=options.rounds,
+                batch_size=PRESETS[options.dataset].batch_size,
+                seed=options.seed,
+                owners=range(options.honest_owners),
+            )
+        result = DemoResult(
+            options=options,
+            dimension=market.trainer.graph.parameter_count,
+            plain_accuracies=[evaluation.accuracy for evaluation in plain],
+            clipping_rate=calibration.clipping_rate,
+        )
+        self._observer.stage("publishing the task and locking its escrow")
+        view = await market.model_owner.publish_task(demo_specification(market, calibration))
+        self._observer.stage("training through the market")
+        for _ in range(options.rounds):
+            report = await self._round(view)
+            result.rounds.append(report)
+            self._observer.round_done(report)
+        self._observer.stage("claiming rewards and fees, refunding the rest")
+        with self._time("payout"):
+            result.contract_wei = await self._pay_out(view, result)
+        result.gas = self._median_gas()
+        result.seconds = dict(self._seconds)
+        return result
+
+    async def _round(self, view: TaskView) -> RoundReport:
+        before = dict(self._market.meter.bytes)
+        seconds_before = dict(self._seconds)
+        with self._time("publish"):
+            opened = await self._market.model_owner.open_round()
+        with self._time("contribute"):
+            contributions = await self._contribute(view.task, opened)
+        gas_before = self._gas_counts()
+        settled = await self._settle(view, opened)
+        gas = {"open_round": self._market.model_owner.writer.gas.calls[-1][1]}
+        gas |= self._gas_since(gas_before)
+        with self._time("recover"):
+            exact, verdict = await self._recover(settled, contributions)
+        evaluation = self._market.trainer.evaluate(self._market.data.test)
+        return RoundReport(
+            round=opened.round,
+            settled=settled is not None,
+            accepted=verdict[0],
+            rejected=verdict[1],
+            named_servers=verdict[2],
+            accuracy=evaluation.accuracy,
+            loss=evaluation.loss,
+            exact_sum=exact,
+            clipped_owners=sum(entry.clip_factor < 1 for entry in contributions.values()),
+            gas=gas,
+            seconds={
+                phase: value - seconds_before.get(phase, 0.0)
+                for phase, value in self._seconds.items()
+                if value != seconds_before.get(phase)
+            },
+            bytes={
+                phase: count - before.get(phase, 0)
+                for phase, count in self._market.meter.bytes.items()
+            },
+        )
+
+    async def _contribute(self, task: TaskId, opened: RoundOpened) -> dict[Address, Contribution]:
+        """Let all owners contribute at once; one that cannot does not stop the others."""
+        owners = self._market.owners
+        results = await asyncio.gather(
+            *(owner.contribute(task, opened.round) for owner in owners), return_exceptions=True
+        )
+        contributions = {}
+        for owner, outcome in zip(owners, results, strict=True):
+            if isinstance(outcome, Contribution):
+                contributions[owner.address] = outcome
+            elif not isinstance(outcome, OmniLyticsError):
+                raise outcome
+        return contributions
+
+    async def _settle(self, view: TaskView, opened: RoundOpened) -> RoundSettled | None:
+        """Step all servers until the round is settled and final, or void it."""
+        chain, reader = self._market.chain, self._market.reader
+        with self._time("seal"):
+            chain.wait_for_time(opened.submission_deadline)
+        for _ in range(MAX_SWEEPS):
+            state = reader.round_state(view.task)
+            with self._time(_phase_name(view, state, chain.head())):
+                steps = await asyncio.gather(
+                    *(server.step(view.task) for server in self._market.servers)
+                )
+            if any(step.changed for step in steps):
+                continue
+            if reader.round_state(view.task).phase == Phase.IDLE:
+                return reader.round_settled(view.task, opened.round)
+            self._wait(view, state, steps)
+        raise ResumableTimeoutError("the round did not settle", round=opened.round)
+
+    def _wait(self, view: TaskView, state: RoundRecord, steps: list[StepResult]) -> None:
+        """Let the chain advance to what the servers wait for; void the round past its deadline."""
+        chain = self._market.chain
+        sealed = state.phase == Phase.SEALED
+        if sealed and chain.head() >= state.settlement_deadline_block:
+            chain.wait_for_block(state.settlement_deadline_block + 1)
+            self._market.model_owner.writer.void_round(view.task)
+        elif not sealed and chain.head_timestamp() >= state.seal_deadline:
+            self._market.model_owner.writer.void_round(view.task)
+        elif blocks := [step.wait_for_block for step in steps if step.wait_for_block is not None]:
+            chain.wait_for_block(min(blocks))
+        else:
+            chain.wait_for_time(
+                min(step.wait_for_time for step in steps if step.wait_for_time is not None)
+            )
+
+    async def _recover(
+        self,
+        settled: RoundSettled | None,
+        contributions: dict[Address, Contribution],
+    ) -> tuple[bool, tuple[list[str], dict[str, str], dict[str, str]]]:
+        """Recover the sum, step the optimiser; return whether the sum is exact, and the verdict."""
+        if settled is None:
+            return False, ([], {}, {})
+        recovered = await self._market.model_owner.recover(settled.round)
+        self._market.model_owner.step(recovered)
+        accepted, rejected, named = await self._verdict(settled)
+        vectors = [contributions[owner].vector for owner in accepted]
+        exact = bool(np.array_equal(recovered.total, np.sum(vectors, axis=0)))
+        names = ([self._names[owner] for owner in accepted], rejected, named)
+        return exact, names
+
+    async def _verdict(
+        self, settled: RoundSettled
+    ) -> tuple[list[Address], dict[str, str], dict[str, str]]:
+        """Audit the round from its public transcript; it gives the reasons."""
+        resolution = (await self._auditor.audit(settled)).resolution
+        rejected = {self._names[owner]: why for owner, why in resolution.rejected.items()}
+        named = {f"server {index}": why for index, why in resolution.faults.items()}
+        return list(resolution.accepted), rejected, named
+
+    async def _pay_out(self, view: TaskView, result: DemoResult) -> int:
+        """Claim, refund, return the stakes; fill in the balances; return what the contract keeps."""
+        market = self._market
+        earned: dict[Address, int] = {}
+        start = market.chain.balance(market.reader.address)
+        for owner in market.owners:
+            await owner.claim(view.task)
+            earned[owner.address] = market.reader.claimed(view.task, owner.address)
+        for index, server in enumerate(market.servers):
+            earned[server.node.address] = market.reader.fees_due(view.task, index)
+            server.node.writer.claim_fees(view.task, view.parameters.members, index)
+        market.model_owner.refund()
+        for server in market.servers:
+            server.node.writer.unregister_server()
+        kept = market.chain.balance(market.reader.address)
+        paid = sum(earned.values())
+        earned[market.model_owner.key.address] = -paid - kept
+        assert start >= paid
+        result.balances = [
+            Balance(
+                party=party.name,
+                note=party.note,
+                before_wei=party.start_wei,
+                earned_wei=earned[party.address],
+                gas_wei=party.writer.sender.gas_cost_wei,
+                after_wei=market.chain.balance(party.address),
+            )
+            for party in market.parties
+        ]
+        return kept
+
+    def _median_gas(self) -> dict[str, int]:
+        """Return the median gas of each call over all parties."""
+        used: dict[str, list[int]] = defaultdict(list)
+        for party in self._market.parties:
+            for name, gas in party.writer.gas.calls:
+                used[name].append(gas)
+        return {name: round(float(np.median(values))) for name, values in sorted(used.items())}
+
+    def _gas_counts(self) -> dict[Address, int]:
+        return {party.address: len(party.writer.gas.calls) for party in self._market.parties}
+
+    def _gas_since(self, counts: dict[Address, int]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for party in self._market.parties:
+            for name, gas in party.writer.gas.calls[counts[party.address] :]:
+                found[name] = found.get(name, 0) + gas
+        return found
+
+    @contextmanager
+    def _time(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[phase] += time.perf_counter() - start
+
+
+def _phase_name(view: TaskView, state: RoundRecord, head: int) -> str:
+    if state.phase == Phase.OPEN:
+        return "seal"
+    if state.phase == Phase.IDLE:
+        return "finalise"
+    windows = view.specification.windows
+    return "check" if head < state.sealed_block + windows.openings_blocks else "settle"

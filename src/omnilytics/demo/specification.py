@@ -1,0 +1,88 @@
+"""The demo's task specification: calibrated scales, fees and windows."""
+
+from __future__ import annotations
+
+from omnilytics.demo.market import DemoMarket
+from omnilytics.learning.calibration import Calibration, calibrate
+from omnilytics.learning.presets import PRESETS
+from omnilytics.wire.task_specification import (
+    Admission,
+    CommitteeMember,
+    Component,
+    TaskSpecification,
+    TensorSlot,
+    Windows,
+)
+
+MILLIETHER = 10**15
+MICROETHER = 10**12
+FRACTIONAL_BITS = 16
+WRAPAROUND_TESTS = 128
+
+# The embedded chain mines on demand, so that windows cost nothing (wire.md, "Windows").
+DEMO_WINDOWS = Windows(
+    submission_seconds=600,
+    complaint_seconds=0,
+    seal_seconds=3_600,
+    rotation_seconds=0,
+    delta_blocks=1,
+    confirmations=0,
+    words_blocks=5,
+    openings_blocks=10,
+    settlement_blocks=100,
+)
+
+
+def calibrate_demo(market: DemoMarket) -> Calibration:
+    """Measure gradient norms on the model owner's own sample, over a plain run of this length."""
+    return calibrate(
+        market.trainer,
+        market.data.sample,
+        owners=market.options.honest_owners,
+        batch_size=PRESETS[market.options.dataset].batch_size,
+        rounds=market.options.rounds,
+        seed=market.options.seed,
+    )
+
+
+def demo_specification(market: DemoMarket, calibration: Calibration) -> TaskSpecification:
+    """Return the task that the model owner publishes."""
+    options = market.options
+    tensors = tuple(
+        TensorSlot(name=tensor.name, shape=tensor.shape, scale=calibration.scales[tensor.name])
+        for tensor in market.trainer.graph.tensors
+    )
+    members = tuple(
+        CommitteeMember(
+            address=server.node.address,
+            endpoint=market.reader.server(server.node.address).endpoint,
+            hpke_key=server.node.hpke_key.public,
+        )
+        for server in market.servers
+    )
+    return TaskSpecification(
+        title=f"{options.dataset}, {options.model}",
+        description="Demonstration: train a small model on data that nobody hands over.",
+        model_licence="not distributed",
+        contact="model owner of the demo",
+        committee=members,
+        privacy=options.committee.privacy,
+        errors=options.committee.errors,
+        tests=WRAPAROUND_TESTS,
+        fractional_bits=FRACTIONAL_BITS,
+        components=(Component(name="gradient", tensors=tensors),),
+        profile="gauge",
+        input_shape=market.data.input_shape,
+        preprocessing="standardised with the mean and deviation of the model owner's sample",
+        loss="cross_entropy",
+        rounds=options.rounds,
+        min_owners=1,
+        max_owners=options.owners,
+        reward_wei=MILLIETHER,
+        fee_wei=500 * MICROETHER,
+        opening_fee_wei=MILLIETHER,
+        admission=Admission(mode="listed", owners=tuple(owner.address for owner in market.owners)),
+        windows=DEMO_WINDOWS,
+        model_owner=market.model_owner.key.address,
+        model_owner_hpke_key=market.model_owner.hpke_key.public,
+    )

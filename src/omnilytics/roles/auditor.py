@@ -1,0 +1,106 @@
+"""The auditor: judges a settled round again, from the chain and its published transcript alone.
+
+It holds no key and reads no server's database. What it can check: the sealed submissions, the seed,
+every signed word, the openings, the verdict and the payouts. What nobody can check afterwards: shares
+that were not opened, and the sum that was released (protocol.md section 8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omnilytics.chain.reader import MarketReader
+from omnilytics.chain.records import RoundSettled
+from omnilytics.foundation.errors import VerificationError
+from omnilytics.foundation.units import Address, Hash32
+from omnilytics.protocol.certificate import check_manifest
+from omnilytics.protocol.resolve import Resolution
+from omnilytics.protocol.settlement import PayoutState, SealedRound, check_transcript
+from omnilytics.roles.task_view import (
+    Connect,
+    TaskView,
+    fetch_blob,
+    fetch_task,
+    fetch_transcript,
+    round_context,
+)
+from omnilytics.validity.challenge import Challenge
+from omnilytics.wire.hashing import EMPTY_ROOT
+from omnilytics.wire.package import Opening
+from omnilytics.wire.transcript import Transcript
+
+
+@dataclass(frozen=True)
+class AuditedRound:
+    """A settled round whose transcript was checked."""
+
+    settled: RoundSettled
+    transcript: Transcript
+    resolution: Resolution
+
+
+class Auditor:
+    """Replays a task round by round, oldest first."""
+
+    def __init__(self, market: MarketReader, connect: Connect) -> None:
+        self._market = market
+        self._connect = connect
+        self._payouts = PayoutState({}, EMPTY_ROOT)
+        self._view: TaskView | None = None
+
+    async def audit(self, settled: RoundSettled) -> AuditedRound:
+        """Check the next settled round of a task.
+
+        Raises:
+            VerificationError: Something does not follow from what it claims to rest on.
+            PeerError: No server publishes what the chain names.
+        """
+        if self._view is None:
+            self._view = await fetch_task(self._market, settled.task, self._connect)
+        view = self._view
+        transcript = await fetch_transcript("audit", settled, self._endpoints(view), self._connect)
+        sealed = self._sealed_round(view, settled, transcript)
+        openings = await self._openings(view, transcript)
+        resolution = check_transcript(transcript, sealed, openings, self._payouts)
+        self._payouts = PayoutState(self._payouts.after(resolution.accepted), settled.payouts_root)
+        return AuditedRound(settled, transcript, resolution)
+
+    def _sealed_round(
+        self, view: TaskView, settled: RoundSettled, transcript: Transcript
+    ) -> SealedRound:
+        """Return the round as the chain recorded it, with the transcript's manifest checked."""
+        sealed = self._market.round_sealed(view.task, settled.round)
+        if sealed is None or transcript.manifest.root() != sealed.submissions_root:
+            raise VerificationError("the manifest is not the one that was sealed")
+        if transcript.seed != settled.seed:
+            raise VerificationError("the transcript has another seed than the settlement")
+        check_manifest(
+            transcript.manifest,
+            parameters=view.parameters,
+            domain=self._market.domain,
+            task=view.task,
+            round_number=settled.round,
+            known=(),
+        )
+        return SealedRound(
+            context=round_context(self._market, view.task, settled.round),
+            parameters=view.parameters,
+            manifest=transcript.manifest,
+            seed=Hash32(settled.seed),
+            challenge=Challenge(view.parameters.statement, settled.seed),
+        )
+
+    async def _openings(
+        self, view: TaskView, transcript: Transcript
+    ) -> dict[tuple[Address, int], Opening]:
+        found = {}
+        for reference in transcript.openings:
+            content = await fetch_blob(
+                "audit", reference.opening_hash, self._endpoints(view), self._connect
+            )
+            opening = Opening.decode(content, max_bytes=view.parameters.package_bytes)
+            found[reference.owner, reference.server] = opening
+        return found
+
+    def _endpoints(self, view: TaskView) -> list[str]:
+        return [member.endpoint for member in view.specification.committee]

@@ -1,0 +1,187 @@
+"""The event index: reads each block once, forgets replaced blocks, notices a moving chain."""
+
+from __future__ import annotations
+
+import pytest
+from eth_abi.abi import encode
+from eth_hash.auto import keccak
+
+from omnilytics.chain.abi import market_codec
+from omnilytics.chain.compile import build
+from omnilytics.chain.connection import RawLog
+from omnilytics.chain.embedded import EmbeddedChain
+from omnilytics.chain.events import BLOCKS_PER_REQUEST, EventIndex
+from omnilytics.chain.records import Position, RoundSealed, RoundVoided
+from omnilytics.foundation.errors import ChainError
+from omnilytics.foundation.units import Address, Hash32, Round, TaskId
+
+build()
+
+CONTRACT = Address(b"\x0c" * 20)
+VOIDED = keccak(b"RoundVoided(uint256,uint256)")
+
+
+class ForkingChain(EmbeddedChain):
+    """Blocks and logs as the test says; counts what was asked."""
+
+    def __init__(self) -> None:
+        self.hashes = [Hash32(keccak(b"genesis"))]
+        super().__init__()
+        self.raw: list[RawLog] = []
+        self.asked: list[tuple[int, int]] = []
+
+    def grow(self, fork: bytes, *rounds: int) -> None:
+        """Add one block with a RoundVoided of task 1 for each round."""
+        number = len(self.hashes)
+        self.hashes.append(Hash32(keccak(self.hashes[-1] + fork)))
+        for index, round_number in enumerate(rounds):
+            self.raw.append(log(number, self.hashes[-1], index, VOIDED, 1, round_number))
+
+    def cut(self, head: int) -> None:
+        """Forget the blocks after `head`."""
+        del self.hashes[head + 1 :]
+        self.raw = [raw for raw in self.raw if raw.position.block_number <= head]
+
+    def head(self) -> int:
+        return len(self.hashes) - 1
+
+    def block_hash(self, number: int) -> Hash32:
+        return self.hashes[number]
+
+    def logs(self, address: Address, first_block: int, last_block: int) -> tuple[RawLog, ...]:
+        self.asked.append((first_block, last_block))
+        wanted = range(first_block, last_block + 1)
+        return tuple(raw for raw in self.raw if raw.position.block_number in wanted)
+
+
+def log(number: int, block_hash: Hash32, index: int, kind: bytes, *topics: int) -> RawLog:
+    position = Position(
+        block_number=number,
+        block_hash=block_hash,
+        transaction_hash=Hash32(bytes(32)),
+        log_index=index,
+    )
+    words = tuple(topic.to_bytes(32, "big") for topic in topics)
+    return RawLog(address=CONTRACT, topics=(kind, *words), data=b"", position=position)
+
+
+def index_of(chain: ForkingChain, first_block: int = 0) -> EventIndex:
+    return EventIndex(chain, CONTRACT, market_codec(), first_block)
+
+
+def rounds(index: EventIndex) -> list[int]:
+    return [event.round for event in index.events() if isinstance(event, RoundVoided)]
+
+
+def test_reads_each_block_once() -> None:
+    chain = ForkingChain()
+    index = index_of(chain)
+    assert index.cursor is None
+    assert rounds(index) == []
+    chain.grow(b"a", 1, 2)
+    chain.grow(b"a")
+    assert rounds(index) == [1, 2]
+    assert rounds(index) == [1, 2]
+    chain.grow(b"a", 3)
+    assert rounds(index) == [1, 2, 3]
+    assert chain.asked == [(0, 0), (1, 2), (3, 3)]
+    assert index.cursor is not None
+    assert (index.cursor.block_number, index.cursor.block_hash) == (3, chain.hashes[3])
+    found = index.of_round(RoundVoided, TaskId(1), Round(3))
+    assert found is not None
+    assert found.position.block_number == 3
+    assert index.of_round(RoundSealed, TaskId(1), Round(3)) is None
+    assert index.of_round(RoundVoided, TaskId(2), Round(3)) is None
+
+
+def test_forgets_replaced_blocks() -> None:
+    chain = ForkingChain()
+    index = index_of(chain)
+    for number in range(1, 6):
+        chain.grow(b"a", number)
+        assert rounds(index)[-1] == number
+    chain.cut(2)
+    for number in (30, 40, 50, 60):
+        chain.grow(b"b", number)
+    assert rounds(index) == [1, 2, 30, 40, 50, 60]
+    assert index.of_round(RoundVoided, TaskId(1), Round(3)) is None
+    assert index.of_round(RoundVoided, TaskId(1), Round(30)) is not None
+
+
+def test_follows_a_shorter_chain() -> None:
+    chain = ForkingChain()
+    index = index_of(chain)
+    for number in range(1, 4):
+        chain.grow(b"a", number)
+        index.events()
+    chain.cut(1)
+    assert rounds(index) == [1]
+    chain.grow(b"b", 20)
+    assert rounds(index) == [1, 20]
+
+
+def test_starts_again_when_nothing_it_read_is_left() -> None:
+    chain = ForkingChain()
+    chain.grow(b"a", 1)
+    index = index_of(chain, first_block=1)
+    assert rounds(index) == [1]
+    chain.cut(0)
+    chain.grow(b"b", 10)
+    assert rounds(index) == [10]
+
+
+def test_asks_in_pieces() -> None:
+    chain = ForkingChain()
+    for _ in range(2 * BLOCKS_PER_REQUEST):
+        chain.grow(b"a")
+    chain.grow(b"a", 9)
+    assert rounds(index_of(chain, first_block=1)) == [9]
+    assert chain.asked == [(1, 2_000), (2_001, 4_000), (4_001, 4_001)]
+
+
+def test_notices_a_reorganisation_while_reading() -> None:
+    class Moving(ForkingChain):
+        def logs(self, address: Address, first_block: int, last_block: int) -> tuple[RawLog, ...]:
+            found = super().logs(address, first_block, last_block)
+            self.hashes[last_block] = Hash32(keccak(self.hashes[last_block]))
+            return found
+
+    chain = Moving()
+    chain.grow(b"a", 1)
+    with pytest.raises(ChainError, match="re-organised while"):
+        index_of(chain).events()
+
+
+@pytest.mark.parametrize(
+    ("topics", "data"),
+    [
+        ((keccak(b"Other(uint256)"),), b""),
+        ((), b""),
+        ((VOIDED, bytes(32)), b""),
+        ((keccak(b"RoundSealed(uint256,uint256,bytes32,uint256)"), bytes(32), bytes(32)), b"\x01"),
+    ],
+)
+def test_refuses_logs_that_are_not_the_contracts(topics: tuple[bytes, ...], data: bytes) -> None:
+    chain = ForkingChain()
+    chain.grow(b"a")
+    position = log(1, chain.hashes[1], 0, VOIDED).position
+    chain.raw.append(RawLog(address=CONTRACT, topics=topics, data=data, position=position))
+    with pytest.raises(ChainError):
+        index_of(chain).events()
+
+
+def test_decodes_members_by_name() -> None:
+    chain = ForkingChain()
+    chain.grow(b"a")
+    kind = keccak(b"RoundSealed(uint256,uint256,bytes32,uint256)")
+    raw = log(1, chain.hashes[1], 0, kind, 4, 5)
+    data = encode(["bytes32", "uint256"], [b"r" * 32, 6])
+    chain.raw.append(RawLog(address=CONTRACT, topics=raw.topics, data=data, position=raw.position))
+    (event,) = index_of(chain).events()
+    assert event == RoundSealed(
+        position=raw.position,
+        task=TaskId(4),
+        round=Round(5),
+        submissions_root=Hash32(b"r" * 32),
+        count=6,
+    )

@@ -1,0 +1,208 @@
+"""JSON-RPC: nodes that are away, that lie, that refuse; what is bounded and what is hidden."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from eth_abi.abi import encode
+
+from omnilytics.chain.abi import revert_reason
+from omnilytics.chain.connection import Chain, connect
+from omnilytics.foundation.errors import ChainError, ResumableTimeoutError
+from omnilytics.foundation.units import Address, Hash32, Wei
+
+Answer = Callable[[str, list[Any]], Any]
+ADDRESS = Address(b"\x0a" * 20)
+GREETING = {"web3_clientVersion": "Geth/v1", "eth_chainId": "0x7"}
+
+
+class Refusal(Exception):  # noqa: N818 - a JSON-RPC error object, not an error of ours
+    """Makes the stub answer with an error object."""
+
+
+@contextmanager
+def node(answer: Answer) -> Iterator[str]:
+    """Serve JSON-RPC answers on a local port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            reply: Any = {"jsonrpc": "2.0", "id": request["id"]}
+            try:
+                reply["result"] = answer(request["method"], request["params"])
+            except Refusal as refusal:
+                reply["error"] = refusal.args[0]
+            body = json.dumps(reply).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def fixed(**answers: Any) -> Answer:
+    """Return answers by method, after a greeting."""
+
+    def answer(method: str, _: list[Any]) -> Any:
+        found = {**GREETING, **answers}[method]
+        if isinstance(found, Refusal):
+            raise found
+        return found
+
+    return answer
+
+
+@contextmanager
+def chain_with(**answers: Any) -> Iterator[Chain]:
+    with node(fixed(**answers)) as url:
+        yield connect(url)
+
+
+def test_reads() -> None:
+    block = {"hash": "0x" + "ab" * 32, "timestamp": "0x10", "baseFeePerGas": "0x5"}
+    with chain_with(
+        eth_blockNumber="0x20",
+        eth_getBlockByNumber=block,
+        eth_getBalance="0x64",
+        eth_getCode="0x6001",
+        eth_call="0x02",
+        eth_getTransactionCount="0x3",
+        eth_maxPriorityFeePerGas="0x2",
+        eth_getTransactionReceipt=None,
+    ) as chain:
+        assert (chain.chain_id, chain.is_development, chain.head()) == (7, False, 32)
+        assert chain.block_hash(32) == b"\xab" * 32
+        assert chain.head_timestamp() == 16
+        assert chain.balance(ADDRESS) == 100
+        assert chain.code(ADDRESS) == b"\x60\x01"
+        assert chain.call(ADDRESS, b"") == b"\x02"
+        assert chain.next_nonce(ADDRESS) == 3
+        assert chain.fees_wei() == (12, 2)
+        assert chain.receipt(Hash32(bytes(32))) is None
+
+
+def test_an_unreachable_node() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(ChainError, match="no answer") as caught:
+        connect(f"http://user:secret@127.0.0.1:{port}/key")
+    assert caught.value.exit_code == 6
+    assert caught.value.hint is not None
+    assert "secret" not in str(caught.value)
+    assert "key" not in str(caught.value)
+
+
+def test_a_silent_node_is_given_up() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ChainError, match="no answer"):
+            connect(url, timeout_seconds=0.05)
+
+
+@pytest.mark.parametrize("url", ["", "ftp://x", "file:///etc/passwd", "127.0.0.1:8545"])
+def test_only_http(url: str) -> None:
+    with pytest.raises(ChainError, match="not an http URL"):
+        connect(url)
+
+
+@pytest.mark.parametrize("nonsense", [None, 5, "zz", {"a": 1}, []])
+def test_nonsense_numbers_and_bytes(nonsense: Any) -> None:
+    with chain_with(eth_blockNumber=nonsense, eth_getCode=nonsense) as chain:
+        with pytest.raises(ChainError, match="nonsense"):
+            chain.head()
+        with pytest.raises(ChainError, match="nonsense"):
+            chain.code(ADDRESS)
+
+
+@pytest.mark.parametrize("nonsense", [5, "zz", {"hash": "0x1"}, {}, []])
+def test_nonsense_records(nonsense: Any) -> None:
+    answers = {"eth_getBlockByNumber": nonsense, "eth_getTransactionReceipt": nonsense}
+    with chain_with(**answers) as chain:
+        with pytest.raises(ChainError):
+            chain.block_hash(1)
+        with pytest.raises(ChainError):
+            chain.fees_wei()
+        with pytest.raises(ChainError):
+            chain.receipt(Hash32(bytes(32)))
+
+
+def test_a_missing_block() -> None:
+    with chain_with(eth_getBlockByNumber=None) as chain, pytest.raises(ChainError, match="no such"):
+        chain.block_hash(5)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_revert_reasons(nested: bool) -> None:
+    data = "0x08c379a0" + encode(["string"], ["round active"]).hex()
+    error = {"code": 3, "message": "reverted", "data": {"data": data} if nested else data}
+    with (
+        chain_with(eth_call=Refusal(error)) as chain,
+        pytest.raises(ChainError, match=r"^round active$"),
+    ):
+        chain.preflight(ADDRESS, ADDRESS, b"", Wei(0), 1)
+
+
+def test_refusals_without_a_reason() -> None:
+    for error in ({"code": -1, "message": "m" * 5_000}, "text", {"data": "0x"}):
+        with chain_with(eth_call=Refusal(error)) as chain:
+            with pytest.raises(ChainError, match="the node refused eth_call") as caught:
+                chain.call(ADDRESS, b"")
+            assert len(str(caught.value)) < 400
+
+
+def test_reasons_that_are_none() -> None:
+    assert revert_reason(b"") == "reverted without a reason"
+    assert revert_reason(bytes.fromhex("08c379a0") + b"\xff" * 40) == "reverted without a reason"
+
+
+def test_a_real_chain_gives_nothing_away() -> None:
+    with chain_with(eth_getBalance="0x0") as chain:
+        with pytest.raises(ChainError, match="only a development chain"):
+            chain.fund(ADDRESS, Wei(1))
+        with pytest.raises(ChainError, match="only a development chain"):
+            chain.mine(1)
+        with pytest.raises(ChainError, match="only a development chain"):
+            chain.jump(5)
+
+
+@pytest.mark.parametrize("version", ["anvil/v1.7.1", "HardhatNetwork/2.22"])
+def test_development_chains_are_recognised(version: str) -> None:
+    with chain_with(web3_clientVersion=version) as chain:
+        assert chain.is_development
+
+
+def test_waits_end() -> None:
+    block = {"hash": "0x" + "ab" * 32, "timestamp": "0x10"}
+    with chain_with(
+        eth_blockNumber="0x20", eth_getBlockByNumber=block, eth_getTransactionReceipt=None
+    ) as chain:
+        chain.wait_for_block(32, timeout_seconds=0)
+        chain.wait_for_time(16, timeout_seconds=0)
+        with pytest.raises(ResumableTimeoutError):
+            chain.wait_for_block(33, timeout_seconds=0)
+        with pytest.raises(ResumableTimeoutError):
+            chain.wait_for_time(17, timeout_seconds=0)
+        with pytest.raises(ResumableTimeoutError):
+            chain.wait_for_receipt(Hash32(bytes(32)), timeout_seconds=0)
