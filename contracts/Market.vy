@@ -309,7 +309,8 @@ def create_task(terms: Terms, committee: DynArray[address, MAX_SERVERS]) -> uint
     """
     @notice Create a task and lock the money of all its rounds.
     @dev The ether sent must be exactly
-        rounds * (max_owners * reward + n * fee + opening fee).
+        rounds * (max_owners * reward + n * fee + opening fee). A registered server cannot refuse to
+        be named: its stake stays until the task is closed, which anyone may do once it is idle.
     @param terms Immutable terms of the task.
     @param committee The n servers, in the order of their polynomial points; named by the caller.
     @return Number of the task, from 1.

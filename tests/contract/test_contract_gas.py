@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from contract_world import World, payouts_tree
 
@@ -67,6 +70,33 @@ def test_the_largest_committee_fits_its_limits() -> None:
     world.writer(world.account()).register_server("e" * 256, b"k" * 32, Wei(10**17))
     for name, (_, _, _, most) in world.owner_writer.gas.summary().items():
         assert most <= GAS_LIMITS[name] // 1.1
+
+
+def test_snapshot() -> None:
+    """Gas per call and the code's size, as last accepted; edit the file when a change is meant."""
+    snapshot = json.loads((Path(__file__).parent / "gas_snapshot.json").read_text())
+    world = Seeded()
+    writer = world.owner_writer
+    task = world.task()
+    owners = [world.account() for _ in range(4)]
+    root, proofs = payouts_tree({owner.address: 1_000 for owner in owners})
+    world.round(task)
+    world.round(task, payouts_root=root)
+    claimer = world.writer(owners[0])
+    claimer.claim(task, owners[0].address, Wei(1_000), proofs[owners[0].address])
+    server = world.writer(world.servers[0])
+    server.claim_fees(task, world.committee, 0)
+    world.open(task)
+    world.chain.wait_for_time(world.reader.round_state(task).seal_deadline)
+    writer.void_round(task)
+    writer.refund(task)
+    server.unregister_server()
+    server.register_server("http://server", world.hash(), Wei(10**17))
+    measured = dict(writer.gas.calls + claimer.gas.calls + server.gas.calls)  # the latest of each
+    measured["code_bytes"] = len(load_artefact().runtime_bytecode)
+    assert measured.keys() == snapshot.keys()
+    off = {n: g for n, g in measured.items() if abs(g - snapshot[n]) > 0.005 * snapshot[n]}
+    assert not off
 
 
 def test_code_size() -> None:

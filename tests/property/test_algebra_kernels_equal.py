@@ -71,6 +71,7 @@ def test_products_where_every_carry_matters() -> None:
 
 
 @given(pairs)
+@settings(deadline=None)
 def test_entrywise(pair: tuple[Vector, Vector]) -> None:
     left, right = pair
     for name in ("add", "subtract", "multiply"):
@@ -84,6 +85,7 @@ def test_entrywise(pair: tuple[Vector, Vector]) -> None:
 
 
 @given(pairs, elements)
+@settings(deadline=None)
 def test_axpy(pair: tuple[Vector, Vector], factor: int) -> None:
     vector, out = pair
     fast, slow = out.copy(), out.copy()
@@ -93,6 +95,7 @@ def test_axpy(pair: tuple[Vector, Vector], factor: int) -> None:
 
 
 @given(pairs)
+@settings(deadline=None)
 def test_sums(pair: tuple[Vector, Vector]) -> None:
     left, right = pair
     assert FAST.inner_product(left, right) == SLOW.inner_product(left, right)
@@ -112,12 +115,14 @@ def test_sums_of_the_largest_terms() -> None:
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=70), st.booleans())
+@settings(deadline=None)
 def test_all_canonical(values: list[int], exceed: bool) -> None:
     vector = np.array([*values, *([MODULUS] if exceed else [])], dtype=np.uint64)
     assert FAST.all_canonical(vector) == SLOW.all_canonical(vector)
 
 
 @given(extensions, st.integers(0, 2**30), st.integers(0, 40))
+@settings(deadline=None)
 def test_powers(base: ExtensionElement, first: int, count: int) -> None:
     fast = FAST.extension_powers(base, first, count)
     assert fast.shape == (2, count)
@@ -132,7 +137,7 @@ def test_many_powers() -> None:
 
 
 @given(st.data(), st.integers(2, 9), st.integers(1, 5), st.integers(1, 20))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_extend_shares(data: st.DataObject, points: int, rows: int, count: int) -> None:
     table = np.stack([data.draw(_vector(count)) for _ in range(points)])
     fast = np.full((rows, count + 3), 5, dtype=np.uint64)
@@ -151,7 +156,7 @@ def test_extend_shares_over_several_blocks() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 32), st.integers(0, 40))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_combined_coefficients(seed: int, groups: int, count: int) -> None:
     generator = np.random.default_rng(seed)
     tests = generator.integers(0, 256, (count, groups), dtype=np.uint8)
@@ -170,7 +175,7 @@ def test_combined_coefficients_at_their_bounds() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 32), st.integers(0, 150))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_projections(seed: int, groups: int, count: int) -> None:
     generator = np.random.default_rng(seed)
     tests = generator.integers(0, 256, (count, groups), dtype=np.uint8)
@@ -186,6 +191,7 @@ def test_projections_at_their_bounds() -> None:
 
 
 @given(st.data(), st.integers(1, 6), lengths)
+@settings(deadline=None)
 def test_linear_combination(data: st.DataObject, terms: int, length: int) -> None:
     factors = [data.draw(elements) for _ in range(terms)]
     vectors = [data.draw(_vector(length)) for _ in range(terms)]

@@ -30,7 +30,7 @@ elements = st.one_of(st.sampled_from((0, 1, MODULUS - 1, 2**32)), st.integers(0,
     st.integers(0, 2**32),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_share_and_recover(committee: Committee, values: list[int], seed: int, random) -> None:  # type: ignore[no-untyped-def]
     randomness = SeededRandomness(seed)
     secret = np.array(values, dtype=np.uint64)
@@ -45,7 +45,7 @@ def test_share_and_recover(committee: Committee, values: list[int], seed: int, r
 
 
 @given(st.lists(elements, min_size=1, max_size=10), st.integers(0, 2**32))
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 def test_fast_and_reference_kernels_deal_the_same_shares(values: list[int], seed: int) -> None:
     secret = np.array(values, dtype=np.uint64)
     committee = OFFERED[1]

@@ -37,8 +37,16 @@ def test_bytes_are_aes_in_counter_mode() -> None:
     expected = _key_stream(LABEL_TESTS, b"input", 0, 6)
     assert stream.read(0, 96) == expected
     assert stream.read(5, 40) == expected[5:45]
-    assert bytes(stream.read_array(16, 32)) == expected[16:48]
     assert stream.read(7, 0) == b""
+
+
+@pytest.mark.parametrize("offset", [0, 16, 5])
+@pytest.mark.parametrize("count", [0, 1, 40, 200_001])
+def test_read_into_writes_the_same_bytes(offset: int, count: int) -> None:
+    stream = Stream(LABEL_TESTS, b"input")
+    out = np.zeros(count, dtype=np.uint8)
+    stream.read_into(offset, out)
+    assert out.tobytes() == stream.read(offset, count)
 
 
 def test_counter_wraps() -> None:
@@ -118,3 +126,25 @@ def test_unknown_label_is_refused_and_contents_are_hidden() -> None:
     with pytest.raises(UsageError, match="label"):
         Stream(b"other", b"")
     assert "hidden" in repr(Stream(LABEL_SHARE, b"secret"))
+
+
+@pytest.mark.parametrize(
+    ("label", "first_bytes", "element_8192"),
+    [
+        (streams.LABEL_SHARE, "b891bd9b7e46cd338c0bf64e49f86801", 4602805640939930535),
+        (streams.LABEL_TESTS, "2f518e49fef24da7a3c6c1d991ed1503", 15574077973691930495),
+        (streams.LABEL_CHALLENGE, "03b14c40c80f7337dd7b8f0c4c2562b4", 1935075495823070194),
+        (
+            streams.LABEL_WRAPAROUND_WEIGHTS,
+            "fc07766d8a860173a2cbc112bb44b547",
+            10854344559796387410,
+        ),
+        (streams.LABEL_BATCH, "5baa9cbf4f487dcbb69d2d659c43a00d", 4519118421926519594),
+        (streams.LABEL_ROUNDING, "7dd4e9e7ad7ae0538a6d84d4e0adf6dd", 7158415167484742324),
+        (streams.LABEL_PROJECTION, "f2c9dd6f724c1503ef39ac7eae90e658", 9651327882114500055),
+    ],
+)
+def test_known_answers(label: bytes, first_bytes: str, element_8192: int) -> None:
+    stream = Stream(label, bytes(range(32)))
+    assert stream.read(0, 16).hex() == first_bytes
+    assert int(stream.elements(8192, 1)[0]) == element_8192

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -54,6 +55,32 @@ def test_waits_are_bounded() -> None:
         chain.wait_for_block(chain.head() + MAX_FORCED_BLOCKS + 1)
     with pytest.raises(ChainError, match="backwards"):
         chain.jump(chain.head_timestamp())
+
+
+def test_threads_that_wait_for_the_same_do_not_overshoot() -> None:
+    chain = embedded_chain()
+    block, time = chain.head() + 40, chain.head_timestamp() + 5_000
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: chain.wait_for_block(block), range(8)))
+        assert chain.head() == block
+        list(pool.map(lambda _: chain.wait_for_time(time), range(8)))
+    assert (chain.head(), chain.head_timestamp()) == (block + 1, time)
+
+
+def test_threads_may_send_and_read_at_once() -> None:
+    chain = embedded_chain()
+    senders = [Sender(chain, key()) for _ in range(4)]
+    for sender in senders:
+        chain.fund(sender.address, Wei(10**18))
+    sink = Address(b"\x78" * 20)
+
+    def pay(sender: Sender) -> int:
+        receipt = sender.send(sink, b"", value=Wei(1), gas=21_000)
+        return chain.block_timestamp(receipt.block_number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(pay, senders * 8))
+    assert chain.balance(sink) == 32
 
 
 def test_many_accounts_and_transfers() -> None:

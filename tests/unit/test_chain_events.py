@@ -76,7 +76,7 @@ def rounds(index: EventIndex) -> list[int]:
 def test_reads_each_block_once() -> None:
     chain = ForkingChain()
     index = index_of(chain)
-    assert index.cursor is None
+    assert index_of(chain).cursor is None
     assert rounds(index) == []
     chain.grow(b"a", 1, 2)
     chain.grow(b"a")

@@ -229,6 +229,24 @@ def test_calibration() -> None:
         calibrate(trainer, batch_of(3), **arguments)
 
 
+def test_prediction_is_made_on_data_that_the_scales_have_not_seen() -> None:
+    # Scales are never too small for what they rest on, so an in-sample forecast would be 0.
+    trainer = small_trainer()
+    rates = []
+    for seed in (5, 7, 9):
+        sample = load_market_data("breast-cancer", owners=5, seed=seed).sample
+        few = sample.take(np.arange(16))
+        result = calibrate(trainer, few, owners=2, batch_size=4, rounds=6, seed=seed)
+        rates.append(result.clipping_rate)
+    assert 0 < max(rates) < 0.2
+
+
+def test_rounds_of_overfitting_do_not_count() -> None:
+    few = load_market_data("breast-cancer", owners=5, seed=5).sample.take(np.arange(16))
+    result = calibrate(small_trainer(), few, owners=2, batch_size=4, rounds=40, seed=5)
+    assert 0 < result.batches_measured < 2 * 40 * (2 + 8)
+
+
 def test_calibration_needs_gradients() -> None:
     trainer = small_trainer(loss=Loss.MSE)
     with torch.no_grad():

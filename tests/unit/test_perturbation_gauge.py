@@ -123,7 +123,21 @@ def mixed_addition() -> Graph:
     )
 
 
+def flattened_twice() -> Graph:
+    return Graph(
+        (1, 3, 3),
+        (TensorSpec("conv.weight", (4, 1, 2, 2)), TensorSpec("head.weight", (3, 16))),
+        (
+            Node("conv", Conv2d((1, 1), (0, 0), (1, 1)), (GRAPH_INPUT,), ("conv.weight",)),
+            Node("flat", Flatten(), ("conv",)),
+            Node("flat_again", Flatten(), ("flat",)),
+            Node("head", Linear(), ("flat_again",), ("head.weight",)),
+        ),
+    )
+
+
 GRAPHS = {
+    "flattened twice": flattened_twice(),
     "mlp": mlp(),
     "linear chain": linear_chain(),
     "residual cnn": residual_cnn(),

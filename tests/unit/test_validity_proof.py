@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 
 from omnilytics.algebra.field import MODULUS, inverse
 from omnilytics.algebra.fixed_point import from_field, round_vector, to_field
+from omnilytics.algebra.streams import LABEL_TESTS, Stream
 from omnilytics.foundation.errors import MalformedError, UsageError
 from omnilytics.sharing.codewords import decode_joint, is_joint_codeword
 from omnilytics.sharing.committee import DEFAULT, OFFERED, Committee
 from omnilytics.sharing.shamir import Share, share_submission
 from omnilytics.validity.challenge import Challenge, batch_weight
 from omnilytics.validity.evaluate import evaluate
+from omnilytics.validity.joint import blocks_of_tests
 from omnilytics.validity.prover import WraparoundTestError, project, prove
 from omnilytics.validity.reference import constraint_values, evaluate_plainly
 from omnilytics.validity.statement import Statement
@@ -176,18 +179,15 @@ def test_plain_constraints_vanish_exactly_for_valid_vectors() -> None:
         assert any(any(q) for q in constraint_values(SMALL, changed, joint_randomness, seed))
 
 
-def test_projections_are_those_of_the_stream() -> None:
+@pytest.mark.parametrize("components", [(6, 3), (8192, 1000)])
+def test_projections_are_those_of_the_stream(components: tuple[int, ...]) -> None:
+    statement = Statement(components, fractional_bits=10, tests=8)
     joint_randomness, _ = _random(7)
-    from omnilytics.algebra.streams import LABEL_TESTS, Stream
-
-    values = _values(SMALL, 7)
-    data = Stream(LABEL_TESTS, joint_randomness).read(0, SMALL.dimension)
-    signs = {0: -1, 1: 0, 2: 0, 3: 1}
-    expected = [
-        sum(signs[data[i] >> 2 * k & 3] * int(values[i]) for i in range(SMALL.dimension))
-        for k in range(4)
-    ]
-    assert project(SMALL, values, joint_randomness).tolist() == expected
+    values = _values(statement, 7)
+    data = Stream(LABEL_TESTS, joint_randomness).read(0, 2 * statement.dimension)
+    crumbs = np.frombuffer(data, dtype=np.uint8).reshape(-1, 2)[:, :, None] >> (0, 2, 4, 6) & 3
+    signs = np.array([-1, 0, 0, 1])[crumbs].reshape(-1, 8)
+    assert project(statement, values, joint_randomness).tolist() == (values @ signs).tolist()
 
 
 # --- soundness: one cheat each, many challenges ----------------------------------------------
@@ -385,8 +385,6 @@ def _forged_bits(
     statement: Statement, vector: Field, joint_randomness: bytes, norms: list[int]
 ) -> Field:
     """The best a cheat can do with true bits: any V, and v_k right modulo 2W."""
-    from omnilytics.validity.joint import blocks_of_tests
-
     signs = np.array((-1, 0, 0, 1), dtype=object)
     bits = [norm >> b & 1 for norm in norms for b in range(statement.norm_bits)]
     entries = from_field(vector).astype(object)
@@ -408,3 +406,25 @@ def _vector_with_field_norm(length: int, seed: int, norm: int) -> Field:
     vector[0] = (u + other) * half % MODULUS
     vector[1] = (u - other) * half * inverse(root) % MODULUS
     return vector
+
+
+# --- pinned values: a change of any layout or stream shows here ------------------------------
+
+
+def test_known_answers() -> None:
+    statement = Statement((10,))
+    joint_randomness, seed = bytes(range(32)), bytes(range(32, 64))
+    share = Share(statement.share_length, seed=bytes(range(64, 96)))
+    word = evaluate(statement, share, joint_randomness, Challenge(statement, seed))
+    assert (
+        word.to_bytes().hex() == "9753f98c8e94dece8927bdaaf6f9645cf284e4bdab7f68b0a2abfcb3ac32a854"
+    )
+    elements = share.elements(0, share.length)
+    assert word == evaluate_plainly(statement, elements, joint_randomness, seed)
+    bits = prove(statement, np.arange(-5, 5) * 1000, joint_randomness)
+    assert (
+        hashlib.sha256(bits.astype("<u8").tobytes()).hexdigest()
+        == "9311966b62599a3124d46619b269f8e3ea28d8495e96c5697917b22227091ff3"
+    )
+    kappa = batch_weight(joint_randomness, seed, bytes(20))
+    assert kappa == (14604479513134978848, 15343266732999330227)

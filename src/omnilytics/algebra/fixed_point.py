@@ -179,7 +179,7 @@ def _common_factor(vector: FloatVector, components: Sequence[int], fractional_bi
 
 def _round_stochastically(scaled: FloatVector, randomness: Randomness) -> IntegerVector:
     stream = Stream(LABEL_ROUNDING, randomness.bytes(32))
-    draws = stream.read_array(0, 8 * len(scaled)).view("<u8") >> np.uint64(11)
+    draws = np.frombuffer(stream.read(0, 8 * len(scaled)), dtype="<u8") >> np.uint64(11)
     uniform = draws.astype(np.float64) * 2.0**-53  # exact: multiples of 2^-53 in [0, 1)
     floor = np.floor(scaled)
     return (floor + (uniform < scaled - floor)).astype(np.int64)

@@ -59,7 +59,7 @@ BLOCK_ELEMENTS: Final = 8192
 
 _CIPHER_BYTES = 16
 _BLOCK_BYTES = BLOCK_ELEMENTS * _CIPHER_BYTES
-_PLENTY = bytes(BLOCK_ELEMENTS * 8)  # zeros to encrypt: what a block needs if nothing is skipped
+_ZEROS = bytes(BLOCK_ELEMENTS * 8)  # to encrypt: what a block needs if nothing is skipped
 
 
 class Stream:
@@ -87,9 +87,14 @@ class Stream:
         counter, skip = divmod(byte_offset, _CIPHER_BYTES)
         return self._encryptor(counter).update(bytes(skip + count))[skip:]
 
-    def read_array(self, byte_offset: int, count: int) -> npt.NDArray[np.uint8]:
-        """Return `count` bytes as a read-only uint8 array; the same bytes as `read`."""
-        return np.frombuffer(self.read(byte_offset, count), dtype=np.uint8)
+    def read_into(self, byte_offset: int, out: npt.NDArray[np.uint8]) -> None:
+        """Write the bytes from `byte_offset` on over the contiguous vector `out`."""
+        counter, skip = divmod(byte_offset, _CIPHER_BYTES)
+        encryptor = self._encryptor(counter)
+        encryptor.update(bytes(skip))
+        for start in range(0, len(out), len(_ZEROS)):
+            part = out[start : start + len(_ZEROS)]
+            encryptor.update_into(memoryview(_ZEROS)[: len(part)], part.data)
 
     def elements(self, start: int, count: int) -> FieldVector:
         """Return field elements start, start+1, ..., `count` of them, as a fresh vector."""
@@ -117,7 +122,7 @@ class Stream:
         """Write the first draws of a block to `out`; return whether none is to be skipped."""
         size = 8 * len(out)
         self._encryptor(block * BLOCK_ELEMENTS).update_into(
-            memoryview(_PLENTY)[:size], out.view(np.uint8).data
+            memoryview(_ZEROS)[:size], out.view(np.uint8).data
         )
         if sys.byteorder == "big":  # pragma: no cover
             out.byteswap(inplace=True)

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import FastAPI, Header, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from omnilytics.foundation.errors import (
     ChainError,
@@ -46,6 +48,8 @@ def create_application(server: Server, *, now: Callable[[], float] = time.time) 
     """
     application = FastAPI(title="OmniLytics server", version="1")
     application.add_exception_handler(OmniLyticsError, _problem)
+    application.add_exception_handler(RequestValidationError, _bad_parameter)
+    application.add_exception_handler(HTTPException, _no_route)
     _add_content_routes(application, server, now)
     _add_round_routes(application, server, now)
     return application
@@ -183,7 +187,22 @@ _STATUS: tuple[tuple[type[OmniLyticsError], int], ...] = (
 
 async def _problem(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, OmniLyticsError)
-    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+    return _answer(error, next((code for kind, code in _STATUS if isinstance(error, kind)), 500))
+
+
+async def _bad_parameter(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(step) for step in first["loc"])
+    return _answer(MalformedError(f"{place}: {first['msg']}"), 400)
+
+
+async def _no_route(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return _answer(NotFoundError(error.detail), error.status_code)
+
+
+def _answer(error: OmniLyticsError, status: int) -> JSONResponse:
     body = {"type": f"urn:omnilytics:{error.code}", "title": error.message, "status": status}
     body |= {name: value for name, value in error.as_dict().items() if name != "message"}
     return JSONResponse(body, status_code=status, media_type=PROBLEM_TYPE)

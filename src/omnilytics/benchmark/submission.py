@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def check(dimensions: list[int], *, servers: int, repeats: int) -> list[dict[str
         challenge = Challenge(bench.parameters.statement, SystemRandomness().bytes(32))
         row = measure(
             "check",
-            lambda bench=bench, sealed=sealed, challenge=challenge: bench.check(sealed, challenge),
+            partial(bench.check, sealed, challenge),
             dimension=dimension,
             servers=servers,
             wire_bytes=len(sealed.encode()),

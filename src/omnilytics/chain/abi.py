@@ -43,6 +43,12 @@ class Codec:
         """Return the calldata of function `name`."""
         return self._selectors[name] + encode(self._inputs[name], list(map(_plain, arguments)))
 
+    def arguments(self, name: str, data: bytes) -> tuple[Any, ...]:
+        """Return the arguments in calldata; raises ChainError if it calls something else."""
+        if data[:4] != self._selectors[name]:
+            raise ChainError(f"the transaction does not call {name}", got=data[:4].hex())
+        return _decode(self._inputs[name], data[4:])
+
     def result(self, name: str, data: bytes) -> tuple[Any, ...]:
         """Return what function `name` returned; raises ChainError when `data` is something else."""
         return _decode(self._outputs[name], data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from omnilytics.chain.artefact import ARTEFACT_PATH
@@ -65,7 +66,7 @@ def build(path: Path = ARTEFACT_PATH) -> bool:
     if path.exists() and json.loads(path.read_text())["source_sha256"] == source_sha256():
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".json.new")
+    scratch = path.with_suffix(f".{os.getpid()}.new")
     scratch.write_text(json.dumps(compile_market(), indent=1) + "\n")
     scratch.replace(path)  # atomic: parallel test processes build it at the same time
     return True

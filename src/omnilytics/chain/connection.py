@@ -9,6 +9,7 @@ possible (`events`), but a lying node can hide blocks (protocol.md section 7).
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -51,6 +52,9 @@ class Chain(ABC):
 
     chain_id: int
     is_development: bool
+
+    def __init__(self) -> None:
+        self._moving = threading.Lock()  # one thread of this process at a time moves the chain
 
     @abstractmethod
     def head(self) -> int:
@@ -103,6 +107,10 @@ class Chain(ABC):
         """Return the receipt, or None while the transaction is not mined."""
 
     @abstractmethod
+    def calldata(self, transaction_hash: Hash32) -> tuple[Address | None, bytes]:
+        """Return target and data of a mined transaction; raises ChainError if it is unknown."""
+
+    @abstractmethod
     def fund(self, address: Address, amount_wei: Wei) -> None:
         """Give an account ether on a development chain; raises ChainError on any other."""
 
@@ -129,10 +137,8 @@ class Chain(ABC):
         """
         if not self.is_development:
             self._poll(lambda: self.head() >= number, f"block {number}", timeout_seconds)
-        elif (missing := number - self.head()) > 0:
-            if missing > MAX_FORCED_BLOCKS:
-                raise ChainError("too many blocks to mine", got=missing, want=MAX_FORCED_BLOCKS)
-            self.mine(missing)
+        else:
+            self._mine_to(number)
 
     def wait_for_time(self, timestamp: int, *, timeout_seconds: float = 86400.0) -> None:
         """Return once `head_timestamp() >= timestamp`; development chains jump there.
@@ -143,8 +149,8 @@ class Chain(ABC):
         if not self.is_development:
             reached = f"time {timestamp}"
             self._poll(lambda: self.head_timestamp() >= timestamp, reached, timeout_seconds)
-        elif self.head_timestamp() < timestamp:
-            self.jump(timestamp)
+        else:
+            self._jump_to(timestamp)
 
     def wait_for_receipt(
         self, transaction_hash: Hash32, *, timeout_seconds: float = 600.0
@@ -162,6 +168,26 @@ class Chain(ABC):
         if found is None:
             raise ChainError("a mined transaction vanished", transaction=transaction_hash.hex())
         return found
+
+    def _mine_to(self, number: int) -> None:
+        # One block at a time: another process that waits for the same block mines too, and blocks
+        # beyond it use up the windows of a round.
+        with self._moving:
+            missing = number - self.head()
+            if missing > MAX_FORCED_BLOCKS:
+                raise ChainError("too many blocks to mine", got=missing, want=MAX_FORCED_BLOCKS)
+            while self.head() < number:
+                self.mine(1)
+
+    def _jump_to(self, timestamp: int) -> None:
+        with self._moving:
+            if self.head_timestamp() >= timestamp:
+                return
+            try:
+                self.jump(timestamp)
+            except ChainError:  # another process may have jumped first
+                if self.head_timestamp() < timestamp:
+                    raise
 
     def _poll(self, reached: Callable[[], bool], wanted: str, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds

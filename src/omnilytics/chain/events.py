@@ -149,6 +149,7 @@ class EventIndex:
         self._lock = threading.RLock()
         self._cursors: list[Cursor] = []
         self._events: list[MarketEvent] = []
+        self._tasks: dict[TaskId, list[TaskEvent]] = {}
         self._rounds: dict[tuple[type[MarketEvent], TaskId, Round], RoundEvent] = {}
 
     @property
@@ -164,8 +165,9 @@ class EventIndex:
 
     def of_task(self, task: TaskId) -> tuple[TaskEvent, ...]:
         """Return the events of a task up to the present head."""
-        events = self.events()
-        return tuple(e for e in events if isinstance(e, TaskEvent) and e.task == task)
+        with self._lock:
+            self._follow()
+            return tuple(self._tasks.get(task, ()))
 
     def of_round(self, kind: type[_Event], task: TaskId, round_number: Round) -> _Event | None:
         """Return a round's event of this kind, or None if there is none yet."""
@@ -192,6 +194,8 @@ class EventIndex:
 
     def _add(self, event: MarketEvent) -> None:
         self._events.append(event)
+        if isinstance(event, TaskEvent):
+            self._tasks.setdefault(event.task, []).append(event)
         if isinstance(event, RoundEvent):
             self._rounds[type(event), event.task, event.round] = event
 
@@ -205,7 +209,7 @@ class EventIndex:
             raise ChainError("the chain re-organised too deeply", got=f"head {head}")
         last = self._cursors[-1].block_number if self._cursors else self._first_block - 1
         kept = [event for event in self._events if event.position.block_number <= last]
-        self._events, self._rounds = [], {}
+        self._events, self._tasks, self._rounds = [], {}, {}
         for event in kept:
             self._add(event)
 

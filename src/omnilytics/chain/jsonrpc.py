@@ -28,6 +28,7 @@ class JsonRpcChain(Chain):
     """One node; see `connection.connect`."""
 
     def __init__(self, url: str, *, timeout_seconds: float = 10.0) -> None:
+        super().__init__()
         if not url.startswith(("http://", "https://")):
             raise ChainError("not an http URL", got=_shown(url), hint="http://127.0.0.1:8545")
         self._shown_url = _shown(url)
@@ -110,6 +111,14 @@ class JsonRpcChain(Chain):
             contract=Address(_bytes(created)) if created else None,
             logs=tuple(map(_log, _field(fields, "logs"))),
         )
+
+    def calldata(self, transaction_hash: Hash32) -> tuple[Address | None, bytes]:
+        """Return target and data of a mined transaction."""
+        fields = self._ask("eth_getTransactionByHash", _hex(transaction_hash))
+        if fields is None:
+            raise ChainError("no such transaction", transaction=_hex(transaction_hash))
+        target = _field(fields, "to")
+        return Address(_bytes(target)) if target else None, _bytes(_field(fields, "input"))
 
     def logs(self, address: Address, first_block: int, last_block: int) -> tuple[RawLog, ...]:
         """Return the logs of a contract in these blocks."""

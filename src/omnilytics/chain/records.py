@@ -282,6 +282,23 @@ class SignedSettlement:
     signature: bytes
 
 
+def settlement_of(settled: RoundSettled, word: Hash32) -> Settlement:
+    """Return what a server with this word signed, from the round's public outcome."""
+    return Settlement(
+        task=settled.task,
+        round=settled.round,
+        submissions_root=settled.submissions_root,
+        seed=settled.seed,
+        accepted_root=settled.accepted_root,
+        accepted_count=settled.accepted_count,
+        v_bitmap=settled.v_bitmap,
+        previous_payouts_root=settled.previous_payouts_root,
+        payouts_root=settled.payouts_root,
+        transcript_hash=settled.transcript_hash,
+        word=word,
+    )
+
+
 def challenge_seed(
     block_hash: Hash32, task: TaskId, round_number: Round, submissions_root: Hash32
 ) -> Hash32:

@@ -13,6 +13,7 @@ from omnilytics.demo.options import DemoOptions
 from omnilytics.demo.result import DemoResult, RoundReport
 
 ETHER = 10**18
+WIDTH_WITHOUT_TERMINAL = 120
 LINES_WITHOUT_TERMINAL = 8
 """How many progress lines a run prints where no live view is possible."""
 
@@ -77,7 +78,9 @@ class DemoView:
 
 def print_summary(result: DemoResult) -> None:
     """Print the outcome on stdout."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = WIDTH_WITHOUT_TERMINAL
     _print_training(console, result)
     _print_verdicts(console, result)
     _print_balances(console, result)

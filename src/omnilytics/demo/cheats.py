@@ -1,7 +1,7 @@
-"""Parties that cheat, to show what the market does about it. Nothing outside the demo imports this.
+"""Parties that cheat, to show what the market does about it. Only the demo and tests import this.
 
-Each is the honest role with one step replaced; keys, messages and signatures are in order, because a
-cheat that is caught by its form shows nothing.
+Each is the honest role with one step replaced; keys, messages and signatures are in order, because
+a cheat that is caught by its form shows nothing.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _FalseNormBuilder(PackageBuilder):
 
 
 class WrappingOwner(DataOwner):
-    """Sends entries so large that the sum of their squares wraps around the field to almost zero."""
+    """Sends entries so large that the sum of their squares wraps around the field."""
 
     def encode(
         self, view: TaskView, gradient: dict[str, FloatArray]

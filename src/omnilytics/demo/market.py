@@ -1,4 +1,4 @@
-"""Setting up the demo's market: a chain, a contract, and every party with its own keys and store."""
+"""Setting up the demo's market: a chain, a contract, and parties with their own keys and store."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class DemoMarket:
         self.chain.close()
 
 
-def make_trainer(options: DemoOptions, data: MarketData) -> Trainer:
+def _make_trainer(options: DemoOptions, data: MarketData) -> Trainer:
     """Return the model to be trained, the same for the same seed."""
     module = build_model(
         options.model, input_shape=data.input_shape, outputs=data.classes, seed=options.seed
@@ -108,7 +108,7 @@ def set_up_market(options: DemoOptions, folder: Path) -> DemoMarket:
     data = load_market_data(
         options.dataset, owners=options.owners, seed=options.seed, flat=options.model == "mlp"
     )
-    trainer = make_trainer(options, data)
+    trainer = _make_trainer(options, data)
     model_owner = ModelOwner(
         key=model_owner_key,
         hpke_key=HpkeKey.generate(SystemRandomness()),

@@ -156,7 +156,8 @@ class DemoResult:
 
 def machine() -> str:
     """Return what the numbers were measured on."""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{system}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def _number(name: str) -> int:

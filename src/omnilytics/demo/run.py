@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from omnilytics.chain.records import Phase, RoundOpened, RoundRecord, RoundSettled
-from omnilytics.demo.market import DemoMarket, make_trainer, set_up_market
+from omnilytics.demo.market import DemoMarket, set_up_market
 from omnilytics.demo.options import DemoOptions
 from omnilytics.demo.result import Balance, DemoResult, RoundReport
 from omnilytics.demo.specification import calibrate_demo, demo_specification
@@ -84,7 +84,7 @@ class _Run:
         self._observer.stage("training the same model without protection, for comparison")
         with self._time("plain training"):
             plain = train_plain(
-                make_trainer(options, market.data),
+                market.trainer.fresh_copy(),
                 market.data,
                 rounds=options.rounds,
                 batch_size=PRESETS[options.dataset].batch_size,
@@ -200,7 +200,7 @@ class _Run:
         settled: RoundSettled | None,
         contributions: dict[Address, Contribution],
     ) -> tuple[bool, tuple[list[str], dict[str, str], dict[str, str]]]:
-        """Recover the sum, step the optimiser; return whether the sum is exact, and the verdict."""
+        """Recover the sum and step; return whether the sum is exact, and the verdict."""
         if settled is None:
             return False, ([], {}, {})
         recovered = await self._market.model_owner.recover(settled.round)
@@ -221,7 +221,7 @@ class _Run:
         return list(resolution.accepted), rejected, named
 
     async def _pay_out(self, view: TaskView, result: DemoResult) -> int:
-        """Claim, refund, return the stakes; fill in the balances; return what the contract keeps."""
+        """Claim, refund, return stakes; fill in the balances; return what the contract keeps."""
         market = self._market
         earned: dict[Address, int] = {}
         start = market.chain.balance(market.reader.address)

@@ -17,7 +17,6 @@ clipped; the median was 0.27 and 0.15. With SGD at most 0.5% of a run's vectors 
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,12 +119,7 @@ class _Plan:
 
 def _measure(trainer: Trainer, seen: Batch, unseen: Batch, plan: _Plan) -> tuple[Norms, Norms]:
     """Train a copy on `seen`; return the norms on it and on `unseen`, (vectors, tensors) each."""
-    copied = Trainer(
-        copy.deepcopy(trainer.module),
-        input_shape=trainer.graph.input_shape,
-        loss=trainer.loss,
-        optimiser=trainer.settings,
-    )
+    copied = trainer.fresh_copy()
     on_seen: list[list[list[float]]] = []
     on_unseen: list[list[list[float]]] = []
     losses: list[float] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,14 @@ class Trainer:
         self.graph: Graph = trace(module, input_shape)
         self._parameters = dict(module.named_parameters())
         self._optimiser = make_optimiser(module, optimiser)
+
+    def fresh_copy(self) -> Trainer:
+        """Return a trainer of a copy of the module as it is now, with a fresh optimiser."""
+        twin = copy.copy(self)
+        twin.module = copy.deepcopy(self.module)
+        twin._parameters = dict(twin.module.named_parameters())
+        twin._optimiser = make_optimiser(twin.module, self.settings)
+        return twin
 
     def weights(self) -> Tensors:
         """Return copies of the weights, float32 by name, in the graph's order."""

@@ -113,7 +113,7 @@ def check_manifest(
     round_number: Round,
     known: Iterable[Certificate],
 ) -> None:
-    """Raise VerificationError unless the manifest holds exactly certified owners and all of `known`.
+    """Raise VerificationError unless it holds exactly certified owners and all of `known`.
 
     `known` are the certificates that the signer held at the submission deadline (!): a sequencer
     cannot leave out an owner whom an honest signer knows.

@@ -1,8 +1,8 @@
 """What a submission is bound to (protocol.md section 5, ctx).
 
-The context names the chain, the contract, the task, the round, the artefact, the block hash recorded
-when the round was opened, and the owner: gradients belong to this model, nothing can be computed
-ahead, and a copied or replayed submission fails.
+The context names the chain, the contract, the task, the round, the artefact, the block hash
+recorded when the round was opened, and the owner: gradients belong to this model, nothing can be
+computed ahead, and a copied or replayed submission fails.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Answer once, together: the seed lock and the final lock (protocol.md section 7, (!)).
 
 One server's caution is not enough: after a deep re-organisation of the chain, a lying node or a
-restored back-up, two servers that answer under two seeds, or release two sums, would reveal a secret
-although each answered once. So each server durably holds one value per round before it signs it, and
-acts only on n - e signatures over one value.
+restored back-up, two servers that answer under two seeds, or release two sums, would reveal a
+secret although each answered once. So each server durably holds one value per round before it signs
+it, and acts only on n - e signatures over one value.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from omnilytics.wire.task_specification import Admission, TaskSpecification
 
 @dataclass(frozen=True)
 class TaskParameters:
-    """Committee, statement and limits of one task; raises where they are unsound (protocol.md 1-3)."""
+    """Committee, statement and limits of one task (protocol.md sections 1 to 3)."""
 
     committee: Committee
     statement: Statement

@@ -1,7 +1,7 @@
 """The verdict of a round, as a pure function of its evidence (protocol.md section 6.6).
 
-Every server computes it for itself and signs a settlement only if its own result is the proposed one.
-All signatures in the evidence have been checked before (settlement.py, words.py).
+Every server computes it for itself and signs a settlement only if its own result is the proposed
+one. All signatures in the evidence have been checked before (settlement.py, words.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from omnilytics.validity.word import Word
 from omnilytics.wire.hashing import tagged_hash
 
 OpeningCheck = Callable[[Address, int], bool]
-"""Whether a held opening of (owner, server) matches the commitment and reproduces the signed word."""
+"""Whether a held opening of (owner, server) matches the commitment and gives the signed word."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Transcripts and settlements: the record of a round and what servers sign (protocol.md 6.6, 6.7)."""
+"""Transcripts and settlements: a round's record and what servers sign (protocol.md 6.6, 6.7)."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def check_transcript(
     openings: Mapping[tuple[Address, int], Opening],
     payouts: PayoutState,
 ) -> Resolution:
-    """Return the resolution; raises VerificationError unless the transcript follows from its evidence.
+    """Return the resolution of a transcript; raises VerificationError unless it follows.
 
     Args:
         transcript: The proposed transcript.
@@ -184,9 +184,9 @@ def check_complete(
     convictions: Iterable[TwoWords],
     openings: Iterable[tuple[Address, int]],
 ) -> None:
-    """Raise VerificationError unless the transcript contains all that the signer held at the cut-off.
+    """Raise VerificationError unless it contains all that the signer held at the cut-off.
 
-    More is allowed. A server whose conviction is included may be included with either set of words.
+    More is allowed. A server whose conviction is included may be there with either set of words.
     """
     servers = {entry.server for entry in transcript.words}
     convicted = {entry.server for entry in transcript.convictions}

@@ -1,8 +1,8 @@
 """The auditor: judges a settled round again, from the chain and its published transcript alone.
 
 It holds no key and reads no server's database. What it can check: the sealed submissions, the seed,
-every signed word, the openings, the verdict and the payouts. What nobody can check afterwards: shares
-that were not opened, and the sum that was released (protocol.md section 8).
+every signed word, the openings, the verdict and the payouts. What nobody can check afterwards:
+shares that were not opened, and the sum that was released (protocol.md section 8).
 """
 
 from __future__ import annotations

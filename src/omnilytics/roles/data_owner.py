@@ -1,4 +1,4 @@
-"""The data owner: computes a gradient on private data, shares it, and is paid (protocol.md section 6).
+"""The data owner: computes a gradient on private data, shares it, and is paid (protocol.md 6).
 
 What leaves the owner are sealed shares, a commitment and signatures; no t servers together learn
 anything about the vector. The owner verifies all it computes on: the specification and the artefact

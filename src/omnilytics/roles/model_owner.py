@@ -1,7 +1,8 @@
 """The model owner: escrows, publishes the perturbed model, recovers the sum, takes the step.
 
-It never sees one owner's vector: only the sum over an accepted set, once n - e servers have agreed on
-that set. It trusts no server: shares of the sum are checked against each other (protocol.md 6.8).
+It never sees one owner's vector: only the sum over an accepted set, once n - e servers have agreed
+on that set. It trusts no server: shares of the sum are checked against each other (protocol.md
+section 6.8).
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ async def fetch_transcript(
 
 
 def decode_transcript(content: bytes, settled: RoundSettled) -> Transcript:
-    """Return the transcript in `content`; raises VerificationError unless the chain agrees with it."""
+    """Return the transcript in `content`; raises VerificationError unless the chain agrees."""
     transcript = Transcript.decode(content, max_bytes=MAX_TRANSCRIPT_BYTES)
     on_chain = (settled.accepted_root, settled.payouts_root, settled.v_bitmap)
     if (transcript.accepted_root(), transcript.payouts_root(), transcript.v_bitmap) != on_chain:

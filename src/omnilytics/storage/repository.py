@@ -1,19 +1,23 @@
 """A server's durable state (protocol.md sections 6 and 7), over SQLAlchemy.
 
 Rules that live here because a database enforces them across restarts: one commitment per owner and
-round for a receipt, one value per lock (seed lock, final lock), one use per request nonce, and public records that
-are only ever added. Every write is committed before the method returns.
+round for a receipt, one value per lock (seed lock, final lock), one use per request nonce, and
+public records that are only ever added. Every write is committed before the method
+returns, or with the others of its `batch`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    Connection,
     Integer,
     LargeBinary,
     MetaData,
@@ -23,10 +27,9 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
-    insert,
     select,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.dialects import sqlite
 
 from omnilytics.foundation.errors import ConfigError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
@@ -117,14 +120,24 @@ class PublicRecord:
         return content_hash(self.body)
 
 
+class _Batches(threading.local):
+    """The open batch of each thread."""
+
+    connection: Connection | None = None
+
+
+_INSERTS = {"sqlite": sqlite.insert}
+
+
 class Repository:
     """One server's database and files in one folder."""
 
     def __init__(self, folder: Path, *, chain_id: int, contract: Address, server: Address) -> None:
-        """Open or create; raises ConfigError where the folder belongs to another server or schema."""
+        """Open or create; raises ConfigError where the folder is another server's or schema's."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.files = ContentFiles(folder / "content")
         self._engine = create_engine(f"sqlite:///{folder / 'server.db'}")
+        self._batches = _Batches()
         event.listen(self._engine, "connect", _configure_sqlite)
         _metadata.create_all(self._engine)
         self._claim_identity(folder, chain_id, contract, server)
@@ -132,6 +145,19 @@ class Repository:
     def close(self) -> None:
         """Release the database connections."""
         self._engine.dispose()
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Commit all writes of the block together, at its end; none if it raises.
+
+        Of this thread only, and with no waiting inside: the database is locked meanwhile.
+        """
+        with self._engine.begin() as connection:
+            self._batches.connection = connection
+            try:
+                yield
+            finally:
+                self._batches.connection = None
 
     # public records
 
@@ -159,7 +185,7 @@ class Repository:
             .where(columns.task == task, columns.round == round_number, columns.kind.in_(kinds))
             .order_by(columns.kind, columns.server, columns.subject, columns.digest)
         )
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return [
                 PublicRecord(
                     kind=row.kind,
@@ -200,7 +226,7 @@ class Repository:
             columns.owner == owner,
             columns.commitment == commitment,
         )
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             name = connection.execute(query).scalar_one_or_none()
         return None if name is None else self.files.get(Hash32(name))
 
@@ -213,7 +239,7 @@ class Repository:
         query = select(columns.commitment).where(
             columns.task == task, columns.round == round_number, columns.owner == owner
         )
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             first = Hash32(connection.execute(query).scalar_one())
         if first != commitment:
             raise VerificationError(
@@ -231,7 +257,7 @@ class Repository:
             .select_from(_receipts)
             .where(columns.task == task, columns.round == round_number)
         )
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return int(connection.execute(query).scalar_one())
 
     def add_held(
@@ -258,7 +284,7 @@ class Repository:
         query = select(columns.value).where(
             columns.task == task, columns.round == round_number, columns.kind == kind
         )
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return bytes(connection.execute(query).scalar_one())
 
     def use_nonce(self, nonce: Hash32) -> bool:
@@ -274,7 +300,7 @@ class Repository:
     def published(self, name: Hash32) -> bytes | None:
         """Return published content; shares, which are files too, are never returned."""
         query = select(_published).where(_published.c.content == name)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             if connection.execute(query).one_or_none() is None:
                 return None
         return self.files.get(name)
@@ -289,18 +315,28 @@ class Repository:
             columns.server == server,
             columns.owner == owner,
         )
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             name = connection.execute(query).scalar_one_or_none()
         return None if name is None else Hash32(name)
 
     def _insert(self, table: Table, **values: object) -> bool:
-        """Insert and commit a row; return False where its key exists."""
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(insert(table).values(**values))
-        except IntegrityError:
-            return False
-        return True
+        """Insert a row; return False where its key exists. Committed at once or by `batch`."""
+        insert = _INSERTS[self._engine.dialect.name]
+        statement = insert(table).values(**values).on_conflict_do_nothing()
+        connection = self._batches.connection
+        if connection is not None:
+            return connection.execute(statement).rowcount == 1
+        with self._engine.begin() as fresh:
+            return fresh.execute(statement).rowcount == 1
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """Give the connection of this thread's batch, which sees its own writes, or a fresh one."""
+        if self._batches.connection is not None:
+            yield self._batches.connection
+        else:
+            with self._engine.connect() as connection:
+                yield connection
 
     def _claim_identity(
         self, folder: Path, chain_id: int, contract: Address, server: Address
@@ -321,11 +357,18 @@ class Repository:
             self.close()
             raise ConfigError(
                 "the data folder belongs to another server, contract or version",
-                got=f"schema {stored[0]}, chain {stored[1]}, server {show_address(stored[3])}",
-                want=f"schema {mine[0]}, chain {mine[1]}, server {show_address(mine[3])}",
+                got=_show_identity(*stored),
+                want=_show_identity(*mine),
                 hint="name another data folder",
                 folder=folder,
             )
+
+
+def _show_identity(schema: int, chain_id: int, contract: Address, server: Address) -> str:
+    return (
+        f"schema {schema}, chain {chain_id}, "
+        f"contract {show_address(contract)}, server {show_address(server)}"
+    )
 
 
 def _configure_sqlite(connection: object, _record: object) -> None:

@@ -1,7 +1,7 @@
 """Authentication of HTTP requests by EIP-712 signatures (wire.md, `Request`).
 
-The signature binds method, path, body, time and a nonce; the server refuses a request that is too old
-or whose nonce it has seen. The header carries the signed message as base64 CBOR.
+The signature binds method, path, body, time and a nonce; the server refuses a request that is too
+old or whose nonce it has seen. The header carries the signed message as base64 CBOR.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class ServerClient:
         headers: dict[str, str] | None = None,
     ) -> bytes:
         headers = {"Content-Type": MEDIA_TYPE, **(headers or {})}
-        url = self.endpoint + path
+        url = _url(self.endpoint, path)
         try:
             async with self._http.stream(method, url, content=body, headers=headers) as response:
                 answer = await self._read_bounded(response)
@@ -137,6 +137,18 @@ def aggregate_path(task: TaskId, round_number: Round) -> str:
 
 def _round_path(task: TaskId, round_number: Round) -> str:
     return f"/v1/tasks/{task}/rounds/{round_number}"
+
+
+def _url(endpoint: str, path: str) -> httpx.URL:
+    """Return the address to call; an endpoint is any text that a server registered."""
+    try:
+        url = httpx.URL(endpoint + path)
+        usable = url.scheme in ("http", "https") and bool(url.host) and (url.port or 1) < 1 << 16
+    except (httpx.InvalidURL, ValueError):  # ValueError: a host name that IDNA refuses
+        usable = False
+    if not usable:
+        raise PeerError("server has an unusable endpoint", endpoint=ascii(endpoint)[:256])
+    return url
 
 
 def _problem(endpoint: str, response: httpx.Response, answer: bytes) -> PeerError:

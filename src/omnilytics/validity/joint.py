@@ -27,6 +27,8 @@ def blocks_of_tests(
 ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
     """Yield (first entry, Z of up to 8,192 entries as uint8 of shape (entries, tests/4)).
 
+    The array is overwritten by the next one: fresh memory for each would cost as much as the tests.
+
     Raises:
         MalformedError: If J is not 32 bytes.
     """
@@ -36,6 +38,9 @@ def blocks_of_tests(
         )
     stream = Stream(LABEL_TESTS, joint_randomness)
     width = statement.test_bytes
+    buffer = np.empty(min(BLOCK_ENTRIES, statement.dimension) * width, dtype=np.uint8)
     for start in range(0, statement.dimension, BLOCK_ENTRIES):
         count = min(BLOCK_ENTRIES, statement.dimension - start)
-        yield start, stream.read_array(start * width, count * width).reshape(count, width)
+        block = buffer[: count * width]
+        stream.read_into(start * width, block)
+        yield start, block.reshape(count, width)

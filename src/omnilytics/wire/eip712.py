@@ -1,8 +1,8 @@
 """EIP-712 hashing of the market's signed messages.
 
-A signed message is a frozen dataclass derived from `SignedMessage`; its EIP-712 type is read off its
-fields, so the type string and the fields cannot drift apart. Every member type used is static or a
-string, which keeps the encoding to one 32-byte word a field (EIP-712, "Definition of encodeData").
+A signed message is a frozen dataclass derived from `SignedMessage`; its EIP-712 type is read off
+its fields, so the type string and the fields cannot drift apart. Every member type used is static
+or a string, which keeps the encoding to one 32-byte word a field (EIP-712, encodeData).
 """
 
 from __future__ import annotations
@@ -101,14 +101,22 @@ def _struct_type(message: type[SignedMessage]) -> _StructType:
 
 def _encode_member(kind: str, value: Any) -> bytes:
     if kind == "uint256":
-        if not (isinstance(value, int) and 0 <= value < 1 << 256):
+        if type(value) is not int or not 0 <= value < 1 << 256:
             raise MalformedError("integer outside uint256", got=value)
         return value.to_bytes(32, "big")
     if kind == "string":
         if not (isinstance(value, str) and len(value) <= MAX_STRING_CHARACTERS):
             raise MalformedError("not a short string", want=f"<= {MAX_STRING_CHARACTERS}")
-        return keccak(value.encode())
+        return keccak(_utf8(value))
     size = 32 if kind == "bytes32" else 20
     if not (isinstance(value, bytes) and len(value) == size):
-        raise MalformedError(f"not a {kind}", got=repr(value), want=f"{size} bytes")
+        got = f"{len(value)} bytes" if isinstance(value, bytes) else type(value).__name__
+        raise MalformedError(f"not a {kind}", got=got, want=f"{size} bytes")
     return value.rjust(32, b"\x00")
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        raise MalformedError("not a string of Unicode characters") from None

@@ -1,9 +1,9 @@
 """Domain-separated SHA-256, content hashes and Merkle trees (protocol.md sections 5 and 6).
 
 `tagged_hash` is the H of protocol.md: SHA-256 over a domain string and length-prefixed parts, so
-that no two different lists of parts share an input. Merkle trees use keccak-256 because the contract
-walks them; leaves and nodes are tagged apart, siblings are hashed in sorted order (proofs need no
-directions), and an odd node moves up unchanged.
+that no two different lists of parts share an input. Merkle trees use keccak-256 because the
+contract walks them; leaves and nodes are tagged apart, siblings are hashed in sorted order (proofs
+need no directions), and an odd node moves up unchanged.
 """
 
 from __future__ import annotations

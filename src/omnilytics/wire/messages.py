@@ -47,7 +47,7 @@ class Complaint(SignedMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class SealVote(SignedMessage):
-    """The manifest under `submissions_root` holds only certified owners, and all the signer knew."""
+    """The manifest under the root holds only certified owners, and all that the signer knew."""
 
     submissions_root: Hash32
     count: int

@@ -69,7 +69,9 @@ class Opening(Record):
 
     header: PackageHeader
     blind: Annotated[bytes, Field(strict=True, min_length=32, max_length=32, repr=False)]
-    seed: Annotated[bytes | None, Field(repr=False)] = None
+    seed: Annotated[bytes | None, Field(strict=True, min_length=32, max_length=32, repr=False)] = (
+        None
+    )
     content: Annotated[bytes, Field(strict=True, repr=False)] = b""
 
     def hash(self) -> Hash32:

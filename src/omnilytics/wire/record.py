@@ -40,7 +40,11 @@ class Record(BaseModel):
     @classmethod
     def decode(cls, data: bytes, *, max_bytes: int) -> Self:
         """Return the record in `data`; raises MalformedError that names the first wrong field."""
-        return cls.from_plain(cbor.decode(data, max_bytes=max_bytes))
+        record = cls.from_plain(cbor.decode(data, max_bytes=max_bytes))
+        # A left-out default or a float for an integer would give one record two hashes.
+        if record.encode() != data:
+            raise MalformedError(f"{cls.__name__}: not in its only form")
+        return record
 
     @classmethod
     def from_plain(cls, value: object) -> Self:
@@ -49,5 +53,5 @@ class Record(BaseModel):
             return cls.model_validate(value)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
-            place = ".".join(str(step) for step in first["loc"]) or "record"
+            place = ".".join(str(step)[:64] for step in first["loc"]) or "record"
             raise MalformedError(f"{cls.__name__}: {place}: {first['msg']}") from None

@@ -1,7 +1,7 @@
 """secp256k1 signatures over 32-byte digests, as the contract's ecrecover reads them.
 
-A signature is r | s | v, 65 bytes, v in {27, 28}, s in the lower half of the group order (EIP-2), so
-that a signature has exactly one accepted form.
+A signature is r | s | v, 65 bytes, v in {27, 28}, s in the lower half of the group order (EIP-2),
+so that a signature has exactly one accepted form.
 """
 
 from __future__ import annotations

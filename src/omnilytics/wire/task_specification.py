@@ -127,7 +127,7 @@ class TaskSpecification(Record):
     reward_wei: WeiAmount
     fee_wei: WeiAmount
     opening_fee_wei: WeiAmount
-    token: Literal["ether"] = "ether"
+    token: Literal["ether"] = "ether"  # noqa: S105 - a currency, not a password
     admission: Admission
     windows: Windows
     model_owner: Bytes20

@@ -2,8 +2,9 @@
 
 Callers write `kernels.current().inner_product(a, b)`. The Numba kernels are the default;
 `kernels.select("reference")` switches to pure Python inside a `with` block (tests, audits).
-Nothing is compiled when this module is imported: the first use is, 14 s without a cache and
-0.4 s with one, so `warm_up()` belongs into set-up and into the start of a daemon.
+Nothing is compiled when this module is imported. The first use compiles everything, in some 5 s
+without a cache on disk and in 0.4 s with one (Numba's own import included), so `warm_up()` belongs
+into set-up and into the start of a daemon.
 """
 
 from __future__ import annotations

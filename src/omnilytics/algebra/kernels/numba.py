@@ -7,6 +7,10 @@ compiled on import (or read from the cache) and nothing later.
 What makes the loops vectorise (a test looks for it in the machine code):
 - both factors of a product are split into 32-bit limbs; the compiler then finds a 32 x 32 -> 64
   bit multiply for each partial product, which exists for vectors;
+- the high word of a product is never added up whole: LLVM 22 would recognise it and put the one
+  scalar 64 x 64 -> 128 bit multiply in its place;
+- `a < b` beside `a - b` (or `total < a` beside `a + b`) becomes an operation with an overflow flag,
+  which has no vector form: borrows are found in other ways;
 - masks or selects, never branches; contiguous rows; constants as uint64 (mixed with a signed
   integer, Numba would turn to floating point).
 
@@ -36,6 +40,7 @@ _MASK = np.uint64(2**32 - 1)
 _SHIFT = np.uint64(32)
 _SIGN = np.uint64(63)
 _ZERO = np.uint64(0)
+_TEST1, _TEST2, _TEST3 = np.int32(2), np.int32(4), np.int32(6)  # where a test's two bits start
 
 _SUM_BLOCK = 8192  # entries summed over all vectors before the next ones are
 _POWER_BLOCK = 8192  # powers made by one multiplication each from those before
@@ -187,10 +192,12 @@ def _extend_shares_loop(table, out, column):  # type: ignore[no-untyped-def]
                 _subtract_loop(table[k + 1][start:end], row, row)
         value = table[last][start:end]
         for k in range(out.shape[0]):
-            for order in range(1, points):
+            for order in range(1, last):
                 row = table[order][start:end]
                 _add_loop(row, table[order - 1][start:end], row)
-            out[k][column + start : column + end] = value
+            following = out[k][column + start : column + end]
+            _add_loop(value, table[last - 1][start:end], following)
+            value = following
 
 
 # --- wraparound tests: 32 groups of four, fewer are padded --------------------------------------
@@ -208,11 +215,11 @@ def _extend_shares_loop(table, out, column):  # type: ignore[no-untyped-def]
 )
 def _coefficients_loop(tests, tables, sums, out):  # type: ignore[no-untyped-def]
     count = np.uint64(tests.shape[0])  # unsigned indices: signed ones are tested for < 0
-    for start in range(_ZERO, count, _TABLE_BLOCK):  # type: ignore[call-overload]
+    for start in range(_ZERO, count, _TABLE_BLOCK):
         end = min(start + _TABLE_BLOCK, count)
         sums[:, :] = 0
         for first in range(_ZERO, _GROUPS, _TABLE_GROUPS):
-            for i in range(start, end):
+            for i in range(start, end):  # type: ignore[call-overload]
                 low, high = sums[i - start, 0], sums[i - start, 1]
                 for k in range(_TABLE_GROUPS):
                     group = first + np.uint64(k)
@@ -221,7 +228,7 @@ def _coefficients_loop(tests, tables, sums, out):  # type: ignore[no-untyped-def
                     high += tables[group, byte, 1]
                 sums[i - start, 0], sums[i - start, 1] = low, high
         for limb in range(2):
-            for i in range(start, end):
+            for i in range(start, end):  # type: ignore[call-overload]
                 value = sums[i - start, limb]
                 # |value| < 2^63 < p: one addition of p makes a negative canonical.
                 out[limb, i] = np.uint64(value) + (_P if value < 0 else _ZERO)
@@ -256,9 +263,9 @@ def _projections_loop(tests, values, lanes, out):  # type: ignore[no-untyped-def
             for g in range(_GROUPS):
                 byte, other = np.int32(row[g]), np.int32(other_row[g])
                 lane0[g] += _signed(byte, value) + _signed(other, other_value)
-                lane1[g] += _signed(byte >> 2, value) + _signed(other >> 2, other_value)
-                lane2[g] += _signed(byte >> 4, value) + _signed(other >> 4, other_value)
-                lane3[g] += _signed(byte >> 6, value) + _signed(other >> 6, other_value)
+                lane1[g] += _signed(byte >> _TEST1, value) + _signed(other >> _TEST1, other_value)
+                lane2[g] += _signed(byte >> _TEST2, value) + _signed(other >> _TEST2, other_value)
+                lane3[g] += _signed(byte >> _TEST3, value) + _signed(other >> _TEST3, other_value)
         for g in range(_GROUPS):
             for test in range(4):
                 out[g, test] += lanes[test, g]

@@ -1,4 +1,4 @@
-"""The server of a committee: stores shares, checks them on shares, settles rounds, releases sums."""
+"""The server of a committee: stores and checks shares, settles rounds, releases sums."""
 
 from omnilytics.roles.server.server import Server, StepResult
 

@@ -27,7 +27,6 @@ from omnilytics.roles.server.sealing import Sealing
 from omnilytics.roles.task_view import TaskView, fetch_blob, round_context
 from omnilytics.transport.client import BoardItem
 from omnilytics.validity.challenge import Challenge
-from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.messages import Complaint, Seed
 from omnilytics.wire.package import Opening, SealedPackage
 from omnilytics.wire.transcript import (
@@ -104,27 +103,14 @@ class Answering:
         return node.publish_record(view.task, state.round, board.SEED, server, b"", body)
 
     async def _pull_seeds(self, view: TaskView, state: RoundRecord) -> bool:
-        changed = False
-        for item in await self._node.pull(view, state.round, (board.SEED,)):
-            try:
-                changed |= self._keep_seed(view, state, item)
-            except VerificationError:
-                continue
-        return changed
-
-    def _keep_seed(self, view: TaskView, state: RoundRecord, item: BoardItem) -> bool:
-        signed = decode_signed(item.body)
-        message = signed.message
-        if not isinstance(message, Seed) or (message.task, message.round) != (
-            view.task,
-            state.round,
-        ):
-            raise VerificationError("not a seed of this round")
-        signer = signed.signer(self._node.market.domain)
-        if signer not in view.parameters.members:
-            raise VerificationError("seed of no committee member")
-        server = view.server_of(signer)
-        return self._node.publish_record(view.task, state.round, board.SEED, server, b"", item.body)
+        known = self._node.signed_records(view.task, state.round, board.SEED)
+        if len(known) == len(view.parameters.members):
+            return False
+        items = await self._node.pull(view, state.round, (board.SEED,))
+        return self._node.keep_all(
+            items,
+            lambda item: self._node.keep_signed(view, state.round, board.SEED, Seed, item.body),
+        )
 
     def _agreed_seed(self, view: TaskView, state: RoundRecord) -> Hash32 | None:
         """Return the seed that this server and n - e servers signed, or None (!)."""
@@ -176,7 +162,7 @@ class Answering:
     async def _own_package(
         self, view: TaskView, state: RoundRecord, certificate: Certificate, server: int
     ) -> Opening | None:
-        """Return this server's package in clear, fetching the sealed one if it was left elsewhere."""
+        """Return this server's package in clear, fetched if its sealed form was left elsewhere."""
         stored = self._stored_package(view, state, certificate)
         if stored is None:
             await self._fetch_held(view, state, certificate, server)
@@ -231,12 +217,10 @@ class Answering:
         )
 
     async def _pull_words(self, view: TaskView, state: RoundRecord, sealed: SealedRound) -> bool:
-        changed = False
-        for item in await self._node.pull(view, state.round, (board.WORDS, board.TWO_WORDS)):
-            try:
-                changed |= self._keep_words(view, state, sealed, item)
-            except VerificationError:
-                continue
+        items = await self._node.pull(view, state.round, (board.WORDS, board.TWO_WORDS))
+        changed = self._node.keep_all(
+            items, lambda item: self._keep_words(view, state, sealed, item)
+        )
         for evidence in find_two_words(sealed.manifest, self._all_words(view, state)):
             changed |= self._keep_two_words(view, state, evidence)
         return changed

@@ -1,7 +1,7 @@
 """What a server takes in: artefacts, packages, other servers' packages, certificates (6.1, 6.2).
 
-Nothing is acknowledged before it is checked and durable. Everything here is called by the HTTP routes
-and must withstand any bytes.
+Nothing is acknowledged before it is checked and durable. Everything here is called by the HTTP
+routes and must withstand any bytes.
 """
 
 from __future__ import annotations
@@ -62,9 +62,10 @@ class Intake:
         view, sealed = await self._sealed_package(task, round_number, owner, body)
         self._open_round(view, round_number)
         server = view.server_of(node.address)
-        self.store_package(view, round_number, sealed, server)
         header = sealed.header
-        node.repository.claim_receipt(task, round_number, owner, header.commitment)
+        with node.repository.batch():  # durable before the receipt leaves
+            node.repository.claim_receipt(task, round_number, owner, header.commitment)
+            self.store_package(view, round_number, sealed, server)
         receipt = Receipt(task=task, round=round_number, owner=owner, commitment=header.commitment)
         return node.sign(receipt).encode()
 
@@ -137,7 +138,7 @@ class Intake:
         return view, sealed
 
     def _open_round(self, view: TaskView, round_number: Round) -> RoundRecord:
-        """Return the state of the round; raises VerificationError unless it takes submissions now."""
+        """Return the round's state; raises VerificationError unless it takes submissions now."""
         state = self._node.market.round_state(view.task)
         now = self._node.chain.head_timestamp()
         if state.round != round_number or state.phase != Phase.OPEN:

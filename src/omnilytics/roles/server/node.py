@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from omnilytics.chain.connection import Chain
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.writer import MarketWriter
-from omnilytics.foundation.errors import OmniLyticsError
+from omnilytics.foundation.errors import OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.roles.server import board
 from omnilytics.roles.task_view import (
@@ -100,6 +101,43 @@ class ServerNode:
         for record in self.repository.records(task, round_number, (kind,)):
             found.setdefault(record.server, decode_signed(record.body))
         return found
+
+    def keep_signed(
+        self,
+        view: TaskView,
+        round_number: Round,
+        kind: str,
+        want: type[SignedMessage],
+        body: bytes,
+    ) -> bool:
+        """Keep a committee member's signed message of this round; raises VerificationError."""
+        signed = decode_signed(body)
+        message = signed.message
+        if not isinstance(message, want) or (message.task, message.round) != (
+            view.task,
+            round_number,
+        ):
+            raise VerificationError("not a message of this kind and round", want=want.__name__)
+        signer = signed.signer(self.market.domain)
+        if signer not in view.parameters.members:
+            raise VerificationError("signed by no committee member")
+        return self.publish_record(view.task, round_number, kind, view.server_of(signer), b"", body)
+
+    def keep_all(self, items: list[BoardItem], keep: Callable[[BoardItem], bool]) -> bool:
+        """Keep each item that passes its check, in one transaction; tell whether any was new.
+
+        A peer's bad record is dropped: it must not stop the others, nor be passed on.
+        """
+        if not items:
+            return False
+        changed = False
+        with self.repository.batch():
+            for item in items:
+                try:
+                    changed |= keep(item)
+                except VerificationError:
+                    continue
+        return changed
 
     async def pull(
         self, view: TaskView, round_number: Round, kinds: tuple[str, ...]

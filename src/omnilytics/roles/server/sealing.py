@@ -55,14 +55,9 @@ class Sealing:
 
     async def _pull(self, view: TaskView, state: RoundRecord) -> bool:
         kinds = (board.CERTIFICATE, board.MANIFEST, board.SEAL_VOTE)
-        changed = False
         items = await self._node.pull(view, state.round, kinds)
-        for item in sorted(items, key=lambda item: kinds.index(item.kind)):
-            try:
-                changed |= self._keep(view, state, item)
-            except VerificationError:
-                continue  # a peer's bad record is not passed on
-        return changed
+        items.sort(key=lambda item: kinds.index(item.kind))  # manifests before votes on them
+        return self._node.keep_all(items, lambda item: self._keep(view, state, item))
 
     def _keep(self, view: TaskView, state: RoundRecord, item: BoardItem) -> bool:
         node = self._node
@@ -146,8 +141,11 @@ class Sealing:
             vote, signatures = self._votes(view, state, manifest.root())
             if vote is None or len(signatures) < view.parameters.quorum:
                 continue
+            enough = dict(
+                sorted(signatures.items())[: view.parameters.quorum]
+            )  # more only cost gas
             try:
-                self._node.writer.seal(vote, view.parameters.members, signatures)
+                self._node.writer.seal(vote, view.parameters.members, enough)
             except ChainError:
                 # Another server was faster, or the deadline passed: the chain says which.
                 if self._node.market.round_state(view.task) == state:

@@ -26,7 +26,6 @@ from omnilytics.roles.task_view import (
     fetch_transcript,
 )
 from omnilytics.transport.client import BoardItem
-from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.hashing import EMPTY_ROOT
 from omnilytics.wire.messages import Final, Settlement
 from omnilytics.wire.package import Opening
@@ -198,23 +197,13 @@ class Settling:
         return found
 
     async def _pull_settlements(self, view: TaskView, state: RoundRecord) -> bool:
-        changed = False
-        for item in await self._node.pull(view, state.round, (board.SETTLEMENT,)):
-            try:
-                signed = decode_signed(item.body)
-                message = signed.message
-                if not isinstance(message, Settlement) or (message.task, message.round) != (
-                    view.task,
-                    state.round,
-                ):
-                    continue
-                server = view.server_of(signed.signer(self._node.market.domain))
-            except (OmniLyticsError, ValueError):
-                continue
-            changed |= self._node.publish_record(
-                view.task, state.round, board.SETTLEMENT, server, b"", item.body
-            )
-        return changed
+        items = await self._node.pull(view, state.round, (board.SETTLEMENT,))
+        return self._node.keep_all(
+            items,
+            lambda item: self._node.keep_signed(
+                view, state.round, board.SETTLEMENT, Settlement, item.body
+            ),
+        )
 
     def _expected(
         self, transcript: Transcript, server: int, sealed: SealedRound
@@ -226,7 +215,7 @@ class Settling:
     def _settle(
         self, view: TaskView, state: RoundRecord, sealed: SealedRound, cut_off: int
     ) -> bool:
-        """Post the settlement when all of V signed it, or n - e did and the others were waited for."""
+        """Post the settlement once all of V signed it, or n - e did and the rest was waited for."""
         node = self._node
         for transcript in self._transcripts(view, state):
             signed = {
@@ -271,27 +260,14 @@ class Settling:
             lock_final(node.repository, message)
             body = node.sign(message).encode()
             changed = node.publish_record(view.task, settled.round, board.FINAL, server, b"", body)
-        for item in await node.pull(view, settled.round, (board.FINAL,)):
-            changed |= self._keep_final(view, settled, item)
-        return changed
-
-    def _keep_final(self, view: TaskView, settled: RoundSettled, item: BoardItem) -> bool:
-        try:
-            signed = decode_signed(item.body)
-            signer = signed.signer(self._node.market.domain)
-        except OmniLyticsError:
-            return False
-        message = signed.message
-        if not isinstance(message, Final) or signer not in view.parameters.members:
-            return False
-        if (message.task, message.round) != (view.task, settled.round):
-            return False
-        return self._node.publish_record(
-            view.task, settled.round, board.FINAL, view.server_of(signer), b"", item.body
+        items = await node.pull(view, settled.round, (board.FINAL,))
+        return changed | node.keep_all(
+            items,
+            lambda item: node.keep_signed(view, settled.round, board.FINAL, Final, item.body),
         )
 
     def may_release(self, view: TaskView, settled: RoundSettled) -> None:
-        """Raise VerificationError unless this server and n - e servers signed Final for the set (!)."""
+        """Raise VerificationError unless this and n - e servers signed Final for the set (!)."""
         votes = []
         for server, signed in self._node.signed_records(
             view.task, settled.round, board.FINAL
