@@ -33,6 +33,10 @@ def demo(
         str | None,
         typer.Option(help="JSON-RPC URL of a development chain; embedded by default."),
     ] = None,
+    contract: Annotated[
+        str | None,
+        typer.Option(help="Address of a market on that chain; a new one is deployed by default."),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = Path(
         "omnilytics-demo"
     ),
@@ -55,6 +59,7 @@ def demo(
             errors=errors,
             seed=seed,
             chain_url=chain,
+            contract=contract,
         )
         with tempfile.TemporaryDirectory(prefix="omnilytics-") as folder, DemoView(options) as view:
             result = asyncio.run(run_demo(options, Path(folder), view))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 import typer
 
 from omnilytics import __version__
 from omnilytics.cli import bench, demo
+from omnilytics.cli.output import narrate
 
 application = typer.Typer(
     name="omnilytics",
@@ -36,5 +39,12 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line."""
-    application()
+    """Run the command line; a defect ends in one line and exit code 1, not in a traceback."""
+    try:
+        application()
+    except Exception as error:
+        if os.environ.get("OMNILYTICS_DEBUG"):
+            raise
+        narrate(f"error [internal]: {type(error).__name__}: {error}")
+        narrate("hint: this is a defect; OMNILYTICS_DEBUG=1 shows where")
+        sys.exit(1)

@@ -102,7 +102,7 @@ def set_up_market(options: DemoOptions, folder: Path) -> DemoMarket:
     chain = connect(options.chain_url) if options.chain_url else embedded_chain()
     model_owner_key = _funded_key(chain, "model owner")
     deployer = Sender(chain, model_owner_key.secret)
-    reader = MarketReader(chain, deploy_market(deployer))
+    reader = MarketReader(chain, options.contract or deploy_market(deployer))
     network = InProcessNetwork(meter)
     writer = MarketWriter(reader, deployer)
     data = load_market_data(

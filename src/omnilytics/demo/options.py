@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from omnilytics.foundation.errors import UsageError
+from omnilytics.foundation.units import Address
 from omnilytics.learning.datasets import DATASET_NAMES
 from omnilytics.learning.models import MODEL_NAMES
 from omnilytics.learning.presets import PRESETS
@@ -26,6 +28,7 @@ class DemoOptions:
     committee: Committee
     seed: int
     chain_url: str | None
+    contract: Address | None
 
     @property
     def honest_owners(self) -> int:
@@ -49,6 +52,7 @@ def check_options(
     errors: int | None = None,
     seed: int = 1,
     chain_url: str | None = None,
+    contract: str | None = None,
 ) -> DemoOptions:
     """Return the options, or raise UsageError or ConfigError with what is possible."""
     if dataset not in DATASET_NAMES:
@@ -87,6 +91,7 @@ def check_options(
         committee=_committee(servers, privacy, errors),
         seed=seed,
         chain_url=chain_url,
+        contract=_address(contract, chain_url),
     )
 
 
@@ -106,6 +111,20 @@ def _committee(servers: int, privacy: int | None, errors: int | None) -> Committ
         want=f"(servers, privacy, errors) one of {offered}",
         hint="omnilytics demo --servers 5 --privacy 1 --errors 1",
     )
+
+
+def _address(text: str | None, chain_url: str | None) -> Address | None:
+    if text is None:
+        return None
+    if chain_url is None:
+        raise UsageError(
+            "the embedded chain is new and has no contract",
+            got="--contract without --chain",
+            hint=f"omnilytics demo --chain URL --contract {text}",
+        )
+    if not re.fullmatch("0x[0-9a-fA-F]{40}", text):
+        raise UsageError("not an address", got=text, want="0x and 40 hexadecimal digits")
+    return Address(bytes.fromhex(text[2:]))
 
 
 def _any(value: int | None) -> str:
