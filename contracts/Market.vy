@@ -792,7 +792,6 @@ def _check_terms(terms: Terms, n: uint256):
     assert terms.delta + terms.confirmations < terms.words_blocks, "bad blocks"
     assert terms.words_blocks <= terms.openings_blocks, "bad blocks"
     assert terms.openings_blocks < terms.settlement_blocks, "bad blocks"
-    assert terms.settlement_blocks < 256, "bad blocks"
     # blockhash() must still know the challenge block when the last settlement may be mined.
     assert terms.delta + terms.settlement_blocks + terms.confirmations < 256, "bad blocks"
 

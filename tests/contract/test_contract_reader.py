@@ -49,6 +49,9 @@ def test_minimum_stake_is_the_deployments() -> None:
     world = World(3)
     assert world.reader.min_stake() == STAKE
     assert MarketReader(world.chain, deploy_market(world.model_owner)).min_stake() == 10**17
+    for stake in (1, 2**96 - 1):
+        market = deploy_market(world.model_owner, min_stake_wei=Wei(stake))
+        assert MarketReader(world.chain, market).min_stake() == stake
     for wrong in (0, 2**96):
         with pytest.raises(ChainError, match="bad stake"):
             deploy_market(world.model_owner, min_stake_wei=Wei(wrong))

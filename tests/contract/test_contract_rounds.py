@@ -133,6 +133,13 @@ def test_seal_counts(world: World, task: TaskId, count: int, reason: str) -> Non
         world.owner_writer.seal(vote, world.committee, world.votes(vote))
 
 
+@pytest.mark.parametrize("count", [2, 2**32 - 1])
+def test_seal_counts_at_their_bounds(world: World, task: TaskId, count: int) -> None:
+    world.open(task)
+    world.seal(task, count)
+    assert world.reader.round_state(task).count == count
+
+
 def test_seal_needs_the_committee_and_a_quorum(world: World, task: TaskId) -> None:
     world.open(task)
     world.to_seal_time(task)

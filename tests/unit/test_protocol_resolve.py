@@ -84,7 +84,7 @@ def test_a_liar_is_at_fault_whichever_limb_it_alters(committee: Committee, limb:
         assert outcome.accepted == owners
         assert outcome.faults == {liar: OFF}
         assert outcome.accused == ((owners[1], liar),)
-        assert outcome.standing == tuple(set(committee.points) - {liar})
+        assert outcome.standing == tuple(sorted(set(committee.points) - {liar}))
 
 
 @pytest.mark.parametrize("committee", WITH_ERRORS, ids=str)
@@ -94,7 +94,7 @@ def test_e_silent_servers_do_not_matter_and_one_more_voids(committee: Committee)
     absent = tuple(random.sample(committee.points, committee.errors + 1))
     outcome, owners = settle(committee, [without(column, *absent[1:]) for column in columns])
     assert outcome.accepted == owners
-    assert outcome.standing == tuple(set(committee.points) - set(absent[1:]))
+    assert outcome.standing == tuple(sorted(set(committee.points) - set(absent[1:])))
     assert outcome.faults == {}  # silence is never a fault
     outcome, owners = settle(committee, [without(column, *absent) for column in columns])
     assert outcome.accepted == ()
@@ -288,8 +288,7 @@ def test_at_most_max_owners_by_the_seed(committee: Committee) -> None:
         assert {outcome.rejected[owner] for owner in left_out} == {reason}
         assert resolve(evidence, parameters) == outcome
         # which servers are silent does not change who is paid
-        fewer = [without(column, random.choice(committee.points)) for column in columns[:1]]
-        silent = next(iter(set(committee.points) - set(fewer[0])))
+        silent = random.choice(committee.points)
         partial = evidence_of([without(column, silent) for column in columns], seed=evidence.seed)
         assert resolve(partial, parameters).accepted == outcome.accepted
         chosen.add(outcome.accepted)

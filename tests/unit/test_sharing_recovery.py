@@ -8,15 +8,21 @@ import pytest
 
 from omnilytics.algebra import kernels
 from omnilytics.algebra.field import MODULUS
-from omnilytics.foundation.errors import MalformedError, UsageError, VerificationError
+from omnilytics.foundation.errors import MalformedError, VerificationError
 from omnilytics.foundation.randomness import SystemRandomness
-from omnilytics.sharing.aggregation import sum_vectors
 from omnilytics.sharing.committee import DEFAULT, OFFERED, Committee
 from omnilytics.sharing.recovery import recover_sum
 from omnilytics.sharing.shamir import Share, share_submission
 
 DIMENSION = 8192 + 300
 Vector = npt.NDArray[np.uint64]
+
+
+def _sum_vectors(shares: list[Share]) -> Vector:
+    total = np.zeros(DIMENSION, dtype=np.uint64)
+    for share in shares:
+        kernels.current().add(total, share.elements(0, DIMENSION), total)
+    return total
 
 
 def _released(committee: Committee) -> tuple[dict[int, Vector], Vector]:
@@ -36,7 +42,7 @@ def _released(committee: Committee) -> tuple[dict[int, Vector], Vector]:
         )
         dealt.append(shares)
     by_server = zip(committee.points, zip(*dealt, strict=True), strict=True)
-    return {point: sum_vectors(shares, DIMENSION) for point, shares in by_server}, total
+    return {point: _sum_vectors(shares) for point, shares in by_server}, total
 
 
 def _spoil(vector: Vector, index: int = DIMENSION - 1) -> Vector:
@@ -93,12 +99,3 @@ def test_malformed_releases_are_refused() -> None:
     beyond[5] = MODULUS
     with pytest.raises(MalformedError, match="canonical"):
         recover_sum({**vectors, 2: beyond}, DEFAULT, SystemRandomness())
-
-
-def test_only_shares_of_one_length_are_summed() -> None:
-    share, longer = Share(10, seed=bytes(32)), Share(11, seed=bytes(32))
-    assert sum_vectors([], 3).tolist() == [0, 0, 0]
-    assert (sum_vectors([share], 3) == share.elements(0, 3)).all()
-    for shares, dimension in (([share, longer], 3), ([share], 11)):
-        with pytest.raises(UsageError):
-            sum_vectors(shares, dimension)

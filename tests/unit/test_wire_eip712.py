@@ -164,7 +164,7 @@ def test_every_field_and_the_domain_enter_the_digest() -> None:
     seen.add(message.digest(Domain(DOMAIN.chain_id, address("another contract"))))
     for field in fields(message):
         value = getattr(message, field.name)
-        other = value + 1 if isinstance(value, int) else Hash32(bytes(32))
+        other: Any = value + 1 if isinstance(value, int) else Hash32(bytes(32))
         seen.add(replace(message, **{field.name: other}).digest(DOMAIN))
     assert len(seen) == 3 + len(fields(message))
 

@@ -82,7 +82,8 @@ def test_fields_are_exactly_those_of_the_record(record: Record) -> None:
         fewer = {key: value for key, value in plain.items() if key != name}
         with pytest.raises(MalformedError, match=rf"{name}|only form"):
             kind.decode(cbor.encode(fewer), max_bytes=LIMIT)
-    for other in ([], 0, None, "x", list(plain.values()), {}):
+    others: list[object] = [[], 0, None, "x", list(plain.values()), {}]
+    for other in others:
         if other != {} or plain:
             with pytest.raises(MalformedError):
                 kind.decode(cbor.encode(other), max_bytes=LIMIT)
@@ -215,7 +216,6 @@ def test_chunk_count(content_bytes: int, count: int) -> None:
 @pytest.mark.parametrize("opening", [seeded_opening(), explicit_opening()])
 def test_the_repr_of_an_opening_hides_its_secrets(opening: Opening) -> None:
     for text in (repr(opening), str(opening), f"{opening!r:s}", repr([opening])):
-        assert address("owner")[:4].hex() or text
         for secret in SECRETS:
             assert repr(secret)[2:10] not in text
             assert secret.hex()[:16] not in text
@@ -286,7 +286,7 @@ def test_transcript_bounds(record: Record, path: str, value: object) -> None:
     refuse(record, path, value)
 
 
-def test_lists_of_owners_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_of_owners_are_bounded() -> None:
     accepted = [address(f"owner {index}") for index in range(100_001)]
     refuse(transcript(), "accepted", accepted)
 

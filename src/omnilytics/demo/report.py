@@ -73,9 +73,9 @@ def _accuracy_plot(result: DemoResult) -> Markup:
     rounds = range(1, len(result.rounds) + 1)
 
     def draw(axes: Any) -> None:
-        axes.plot(rounds, result.plain_accuracies, color=PLAIN, linewidth=1.6)
+        axes.plot(rounds, result.plain_accuracies, color=PLAIN, linewidth=6, alpha=0.45)
         axes.plot(
-            rounds, [report.accuracy for report in result.rounds], color=PROTECTED, linewidth=2.2
+            rounds, [report.accuracy for report in result.rounds], color=PROTECTED, linewidth=1.8
         )
         axes.legend(["without protection", "through the market"], frameon=False, loc="lower right")
         axes.set_xlabel("round")

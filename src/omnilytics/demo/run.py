@@ -17,23 +17,20 @@ from typing import Protocol
 
 import numpy as np
 
-from omnilytics.chain.records import Phase, RoundOpened, RoundRecord, RoundSettled
+from omnilytics.chain.records import RoundOpened, RoundSettled
+from omnilytics.demo.drive import drive_round
 from omnilytics.demo.market import DemoMarket, set_up_market
 from omnilytics.demo.options import DemoOptions
 from omnilytics.demo.result import Balance, DemoResult, RoundReport
 from omnilytics.demo.specification import calibrate_demo, demo_specification
-from omnilytics.foundation.errors import OmniLyticsError, ResumableTimeoutError
+from omnilytics.foundation.errors import OmniLyticsError
 from omnilytics.foundation.units import Address, TaskId
 from omnilytics.learning.presets import PRESETS
 from omnilytics.learning.threads import pin_threads
 from omnilytics.learning.training import train_plain
 from omnilytics.roles.auditor import Auditor
 from omnilytics.roles.data_owner import Contribution
-from omnilytics.roles.server import StepResult
 from omnilytics.roles.task_view import TaskView
-
-MAX_SWEEPS = 200
-"""Steps of all servers that one round may take; an honest round takes about fifteen."""
 
 
 class Observer(Protocol):
@@ -119,7 +116,7 @@ class _Run:
         with self._time("contribute"):
             contributions = await self._contribute(view.task, opened)
         gas_before = self._gas_counts()
-        settled = await self._settle(view, opened)
+        settled = await drive_round(self._market, view, opened, self._time)
         gas = {"open_round": self._market.model_owner.writer.gas.calls[-1][1]}
         gas |= self._gas_since(gas_before)
         with self._time("recover"):
@@ -160,40 +157,6 @@ class _Run:
             elif not isinstance(outcome, OmniLyticsError):
                 raise outcome
         return contributions
-
-    async def _settle(self, view: TaskView, opened: RoundOpened) -> RoundSettled | None:
-        """Step all servers until the round is settled and final, or void it."""
-        chain, reader = self._market.chain, self._market.reader
-        with self._time("seal"):
-            chain.wait_for_time(opened.submission_deadline)
-        for _ in range(MAX_SWEEPS):
-            state = reader.round_state(view.task)
-            with self._time(_phase_name(view, state, chain.head())):
-                steps = await asyncio.gather(
-                    *(server.step(view.task) for server in self._market.servers)
-                )
-            if any(step.changed for step in steps):
-                continue
-            if reader.round_state(view.task).phase == Phase.IDLE:
-                return reader.round_settled(view.task, opened.round)
-            self._wait(view, state, steps)
-        raise ResumableTimeoutError("the round did not settle", round=opened.round)
-
-    def _wait(self, view: TaskView, state: RoundRecord, steps: list[StepResult]) -> None:
-        """Let the chain advance to what the servers wait for; void the round past its deadline."""
-        chain = self._market.chain
-        sealed = state.phase == Phase.SEALED
-        if sealed and chain.head() >= state.settlement_deadline_block:
-            chain.wait_for_block(state.settlement_deadline_block + 1)
-            self._market.model_owner.writer.void_round(view.task)
-        elif not sealed and chain.head_timestamp() >= state.seal_deadline:
-            self._market.model_owner.writer.void_round(view.task)
-        elif blocks := [step.wait_for_block for step in steps if step.wait_for_block is not None]:
-            chain.wait_for_block(min(blocks))
-        else:
-            chain.wait_for_time(
-                min(step.wait_for_time for step in steps if step.wait_for_time is not None)
-            )
 
     async def _recover(
         self,
@@ -276,12 +239,3 @@ class _Run:
             yield
         finally:
             self._seconds[phase] += time.perf_counter() - start
-
-
-def _phase_name(view: TaskView, state: RoundRecord, head: int) -> str:
-    if state.phase == Phase.OPEN:
-        return "seal"
-    if state.phase == Phase.IDLE:
-        return "finalise"
-    windows = view.specification.windows
-    return "check" if head < state.sealed_block + windows.openings_blocks else "settle"

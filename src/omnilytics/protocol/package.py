@@ -209,6 +209,25 @@ def compute_word(
     return Hash32(evaluate(parameters.statement, share, joint, challenge).to_bytes())
 
 
+def opening_matches(
+    opening: Opening,
+    *,
+    server: int,
+    certificate: Certificate,
+    parameters: TaskParameters,
+    context: RoundContext,
+) -> bool:
+    """Tell whether an opening is `server`'s package of the sealed submission."""
+    header = opening.header
+    if (header.owner, header.commitment) != (certificate.owner, certificate.commitment):
+        return False
+    try:
+        check_package(opening, server=server, parameters=parameters, context=context)
+    except OmniLyticsError:
+        return False
+    return True
+
+
 def opening_convicts(
     opening: Opening,
     *,
@@ -223,14 +242,12 @@ def opening_convicts(
 
     It does if the package matches the sealed commitment and gives the word the server signed.
     """
-    header = opening.header
-    if (header.owner, header.commitment) != (certificate.owner, certificate.commitment):
-        return False
-    try:
-        check_package(opening, server=server, parameters=parameters, context=context)
-    except OmniLyticsError:
-        return False
-    return compute_word(opening, parameters, context, challenge) == signed_word.to_bytes()
+    return (
+        opening_matches(
+            opening, server=server, certificate=certificate, parameters=parameters, context=context
+        )
+        and compute_word(opening, parameters, context, challenge) == signed_word.to_bytes()
+    )
 
 
 def _hash_elements(elements: FieldVector) -> Hash32:

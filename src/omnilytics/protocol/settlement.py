@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import opening_convicts
+from omnilytics.protocol.package import opening_convicts, opening_matches
 from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.protocol.resolve import Evidence, Resolution, resolve
 from omnilytics.protocol.words import check_server_words, check_two_words
@@ -129,7 +129,11 @@ def build_transcript(
     openings: Mapping[tuple[Address, int], Opening],
     payouts: PayoutState,
 ) -> tuple[Transcript, Resolution]:
-    """Resolve the round and write it down; the same evidence gives the same bytes."""
+    """Resolve the round and write it down; the same evidence gives the same bytes.
+
+    Openings of anything but sealed packages are left out, so that none can stand in for a true one.
+    """
+    openings = _matching(sealed, openings)
     resolution = judge(sealed, words, convictions, openings)
     references = tuple(
         OpeningReference(owner=owner, server=server, opening_hash=openings[owner, server].hash())
@@ -141,13 +145,32 @@ def build_transcript(
         seed=sealed.seed,
         words=tuple(sorted(words, key=lambda entry: entry.server)),
         openings=references,
-        convictions=tuple(sorted(convictions, key=lambda entry: entry.server)),
+        convictions=tuple(sorted(convictions, key=lambda entry: (entry.server, entry.encode()))),
         accepted=resolution.accepted,
         v_bitmap=resolution.v_bitmap,
         previous_payouts_root=payouts.root,
         payouts=leaves,
     )
     return transcript, resolution
+
+
+def _matching(
+    sealed: SealedRound, openings: Mapping[tuple[Address, int], Opening]
+) -> dict[tuple[Address, int], Opening]:
+    """Return the openings that are what they are said to be."""
+    certificates = {entry.owner: entry for entry in sealed.manifest.certificates}
+    return {
+        (owner, server): opening
+        for (owner, server), opening in openings.items()
+        if owner in certificates
+        and opening_matches(
+            opening,
+            server=server,
+            certificate=certificates[owner],
+            parameters=sealed.parameters,
+            context=sealed.context,
+        )
+    }
 
 
 def check_transcript(
@@ -188,9 +211,14 @@ def check_complete(
 
     More is allowed. A server whose conviction is included may be there with either set of words.
     """
-    servers = {entry.server for entry in transcript.words}
+    included_words = {entry.server: entry.words for entry in transcript.words}
     convicted = {entry.server for entry in transcript.convictions}
-    missing = {entry.server for entry in words} - servers
+    missing = {
+        entry.server
+        for entry in words
+        if entry.server not in included_words
+        or (entry.server not in convicted and entry.words != included_words[entry.server])
+    }
     missing |= {entry.server for entry in convictions} - convicted
     if missing:
         raise VerificationError("the transcript leaves out words", servers=sorted(missing))

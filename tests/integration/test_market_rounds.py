@@ -1,0 +1,261 @@
+"""Whole rounds with real components: servers down, restarted, lying; cheats; voided rounds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from market_world import MarketWorld, expected_sum, market_world
+
+from omnilytics.chain.records import Phase
+from omnilytics.demo import drive
+from omnilytics.foundation.errors import PeerError, VerificationError
+from omnilytics.protocol.resolve import Resolution
+from omnilytics.roles.auditor import Auditor
+from omnilytics.roles.server import board
+from omnilytics.wire.envelope import decode_signed
+from omnilytics.wire.messages import Seed
+
+
+def test_a_server_that_is_down_gets_its_packages_from_holders(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            world.cut_off(3)
+            opened, contributions = await world.open_and_contribute([0])
+            (entry,) = contributions.values()
+            assert {held.server for held in entry.certificate.held} == {3}
+            assert len(entry.certificate.held) == 2  # e + 1 holders
+            assert 3 not in {receipt.server for receipt in entry.certificate.receipts}
+            world.reconnect(3)
+            settled = await world.settle(opened)
+            assert settled is not None
+            assert settled.v_bitmap == 0b11111  # server 3 has words, so it had every package
+            recovered = await world.recover(settled)
+            assert np.array_equal(recovered.total, expected_sum(contributions, list(contributions)))
+
+    asyncio.run(scenario())
+
+
+def test_a_round_settles_with_one_server_down_for_good(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            opened, contributions = await world.open_and_contribute([0])
+            world.cut_off(4)
+            down = world.market.servers.pop(3)
+            settled = await world.settle(opened)
+            assert settled is not None
+            assert settled.v_bitmap == 0b10111
+            recovered = await world.recover(settled)
+            assert np.array_equal(recovered.total, expected_sum(contributions, list(contributions)))
+            world.market.servers.insert(3, down)  # so that its database is closed
+
+    asyncio.run(scenario())
+
+
+def test_two_servers_down_void_the_round_and_the_next_one_settles(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            opened, _ = await world.open_and_contribute([0])
+            servers = list(world.market.servers)
+            world.market.servers[:] = servers[:3]
+            world.cut_off(4)
+            world.cut_off(5)
+            assert await world.settle(opened) is None
+            state = world.market.reader.round_state(world.view.task)
+            assert (state.phase, state.round) == (Phase.IDLE, 1)
+            assert world.market.reader.task(world.view.task).credited_wei == 0
+            world.market.servers[:] = servers
+            world.reconnect(4)
+            world.reconnect(5)
+            opened, contributions = await world.open_and_contribute([0])
+            settled = await world.settle(opened)
+            assert settled is not None
+            assert settled.accepted_count == len(contributions)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_every_server_may_restart_between_any_two_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            opened, contributions = await world.open_and_contribute([0])
+            step = type(world.market.servers[0]).step
+
+            async def restart_then_step(self: object, task: object) -> object:
+                index = world.market.servers.index(self)  # type: ignore[arg-type]
+                world.restart(index + 1)
+                return await step(world.market.servers[index], task)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(type(world.market.servers[0]), "step", restart_then_step)
+            settled = await world.settle(opened)
+            assert settled is not None
+            assert settled.accepted_count == len(contributions)
+            for server in world.market.servers:
+                for kind in (board.SEED, board.WORDS, board.FINAL):
+                    records = server.node.repository.records(world.view.task, opened.round, (kind,))
+                    signers = [record.server for record in records]
+                    assert sorted(signers) == sorted(set(signers)), "a server answered twice"
+
+    asyncio.run(scenario())
+
+
+def test_all_cheats_and_a_liar_in_one_round(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path, owners=5) as world:
+            honest = [owner.address for owner in world.market.owners[:2]]
+            misdealing = world.market.owners[3].address
+            for number in (1, 2):
+                opened, contributions = await world.open_and_contribute()
+                settled = await world.settle(opened)
+                assert settled is not None
+                auditor_sees = await _audit_all(world)
+                resolution = auditor_sees[-1]
+                assert list(resolution.accepted) == sorted(honest)
+                recovered = await world.recover(settled)
+                assert np.array_equal(recovered.total, expected_sum(contributions, honest))
+                if number == 1:  # the liar is honest in odd rounds: the victim opens its package
+                    assert resolution.faults == {}
+                    assert (misdealing, 2) in resolution.accused
+                    assert "dealt server 2" in resolution.rejected[misdealing]
+                else:
+                    assert set(resolution.faults) == {5}
+                    assert settled.v_bitmap == 0b1111
+
+    asyncio.run(scenario())
+
+
+async def _audit_all(world: MarketWorld) -> list[Resolution]:
+    auditor = Auditor(world.market.reader, world.market.network.connect)
+    return [
+        (await auditor.audit(settled)).resolution
+        for settled in world.market.reader.settled_rounds(world.view.task)
+    ]
+
+
+def test_no_word_before_n_minus_e_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            opened, _ = await world.open_and_contribute([0])
+            servers = world.market.servers
+            world.market.chain.wait_for_time(opened.submission_deadline)
+            while world.market.reader.round_state(world.view.task).phase == Phase.OPEN:
+                for server in servers:
+                    await server.step(world.view.task)
+            state = world.market.reader.round_state(world.view.task)
+            world.market.chain.wait_for_block(state.challenge_final_block)
+            # Three of five step: they sign seeds and see three signatures, one short of n - e.
+            for _ in range(4):
+                for server in servers[:3]:
+                    await server.step(world.view.task)
+            repository = servers[0].node.repository
+            seeds = repository.records(world.view.task, opened.round, (board.SEED,))
+            assert len(seeds) == 3
+            assert all(isinstance(decode_signed(seed.body).message, Seed) for seed in seeds)
+            for server in servers[:3]:
+                words = server.node.repository.records(
+                    world.view.task, opened.round, (board.WORDS,)
+                )
+                assert words == []
+
+    asyncio.run(scenario())
+
+
+def test_the_sum_is_not_released_before_it_is_final(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            opened, _ = await world.open_and_contribute([0])
+            with pytest.raises(VerificationError, match="not settled"):
+                await world.market.model_owner.recover(opened.round)
+            settled = await world.settle(opened)
+            assert settled is not None
+            first = await world.recover(settled)
+            again = await world.recover(settled)  # a lost answer may be asked for again
+            assert np.array_equal(first.total, again.total)
+
+    asyncio.run(scenario())
+
+
+def test_only_the_model_owner_gets_shares_of_the_sum(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            opened, _ = await world.open_and_contribute([0])
+            settled = await world.settle(opened)
+            assert settled is not None
+            world.market.model_owner.key = world.market.owners[0].key
+            with pytest.raises(VerificationError, match="too few servers released the sum"):
+                await world.recover(settled)
+
+    asyncio.run(scenario())
+
+
+def test_a_late_submission_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            opened, _ = await world.open_and_contribute([0])
+            world.market.chain.wait_for_time(opened.submission_deadline)
+            with pytest.raises((PeerError, VerificationError)):
+                await world.market.owners[1].contribute(world.view.task, opened.round)
+
+    asyncio.run(scenario())
+
+
+def test_the_audit_notices_another_outcome(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path, owners=5) as world:
+            opened, _ = await world.open_and_contribute([0, 1])
+            settled = await world.settle(opened)
+            assert settled is not None
+            auditor = Auditor(world.market.reader, world.market.network.connect)
+            audited = await auditor.audit(settled)
+            accepted = audited.transcript.accepted
+            forged = audited.transcript.model_copy(update={"accepted": accepted[:1]})
+            name = forged.hash()
+            for server in world.market.servers:
+                server.node.repository.publish(forged.encode())
+            altered = replace(settled, transcript_hash=name, accepted_root=forged.accepted_root())
+            fresh = Auditor(world.market.reader, world.market.network.connect)
+            with pytest.raises(VerificationError, match="does not follow"):
+                await fresh.audit(altered)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("servers", "privacy"), [(3, 1), (5, 2)])
+def test_committees_of_honest_servers_settle_and_void_on_silence(
+    tmp_path: Path, servers: int, privacy: int
+) -> None:
+    async def scenario() -> None:
+        committee = {"servers": servers, "privacy": privacy, "errors": 0}
+        async with market_world(tmp_path, **committee) as world:
+            opened, contributions = await world.open_and_contribute()
+            settled = await world.settle(opened)
+            assert settled is not None
+            assert settled.accepted_count == 1  # the three cheats are out, without any opening
+            recovered = await world.recover(settled)
+            honest = world.market.owners[0].address
+            assert np.array_equal(recovered.total, expected_sum(contributions, [honest]))
+            opened, _ = await world.open_and_contribute([0])
+            silent = world.market.servers.pop()
+            world.cut_off(servers)
+            assert await world.settle(opened) is None
+            world.market.servers.append(silent)
+
+    asyncio.run(scenario())
+
+
+def test_sweeps_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drive, "MAX_SWEEPS", 2)
+
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            opened, _ = await world.open_and_contribute([0])
+            with pytest.raises(Exception, match="did not settle"):
+                await world.settle(opened)
+
+    asyncio.run(scenario())

@@ -1,0 +1,289 @@
+"""The client of a server: whatever comes back is bounded and becomes one kind of error."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+import httpx
+import pytest
+from wire_samples import ROUND, TASK, address, digest
+
+from omnilytics.foundation.errors import MalformedError, PeerError, VerificationError
+from omnilytics.transport import client as client_module
+from omnilytics.transport.authentication import HEADER
+from omnilytics.transport.client import (
+    MEDIA_TYPE,
+    ServerClient,
+    aggregate_path,
+    artefact_path,
+)
+from omnilytics.transport.meter import Meter
+from omnilytics.wire import cbor
+
+ENDPOINT = "http://server-1.test"
+OWNER = address("owner")
+Answer = Callable[[httpx.Request], httpx.Response]
+T = TypeVar("T")
+
+
+def call(
+    answer: Answer,
+    use: Callable[[ServerClient], Awaitable[T]],
+    *,
+    endpoint: str = ENDPOINT,
+    meter: Meter | None = None,
+) -> T:
+    async def run() -> T:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+            return await use(ServerClient(endpoint, http, meter))
+
+    return asyncio.run(run())
+
+
+def blob(server: ServerClient) -> Awaitable[bytes]:
+    return server.blob("fetch", digest("blob"))
+
+
+def always(*, status: int = 200, content: bytes = b"") -> Answer:
+    return lambda _request: httpx.Response(status, content=content)
+
+
+class Endless(httpx.AsyncByteStream):
+    """An answer that never ends; counts what was taken."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            self.taken += 1_000
+            yield bytes(1_000)
+
+
+Use = Callable[[ServerClient], Awaitable[object]]
+ROUND_PATH = f"/v1/tasks/{TASK}/rounds/{ROUND}"
+REQUESTS: list[tuple[Use, str, str, bytes]] = [
+    (blob, "GET", f"/v1/blobs/{digest('blob').hex()}", b""),
+    (
+        lambda s: s.put_artefact(TASK, digest("a"), b"artefact", {HEADER: "signed"}),
+        "PUT",
+        f"/v1/tasks/{TASK}/artefacts/{digest('a').hex()}",
+        b"artefact",
+    ),
+    (
+        lambda s: s.put_package(TASK, ROUND, OWNER, b"package"),
+        "PUT",
+        f"{ROUND_PATH}/submissions/0x{OWNER.hex()}",
+        b"package",
+    ),
+    (
+        lambda s: s.put_held(TASK, ROUND, 4, OWNER, b"sealed"),
+        "PUT",
+        f"{ROUND_PATH}/held/4/0x{OWNER.hex()}",
+        b"sealed",
+    ),
+    (
+        lambda s: s.get_held(TASK, ROUND, 4, OWNER),
+        "GET",
+        f"{ROUND_PATH}/held/4/0x{OWNER.hex()}",
+        b"",
+    ),
+    (
+        lambda s: s.post_certificate(TASK, ROUND, b"certificate"),
+        "POST",
+        f"{ROUND_PATH}/certificates",
+        b"certificate",
+    ),
+    (
+        lambda s: s.board("words", TASK, ROUND, ("seed", "words")),
+        "GET",
+        f"{ROUND_PATH}/board?kinds=seed,words",
+        b"",
+    ),
+    (
+        lambda s: s.aggregate(TASK, ROUND, {HEADER: "signed"}),
+        "POST",
+        f"{ROUND_PATH}/aggregate",
+        b"",
+    ),
+]
+
+
+@pytest.mark.parametrize(("use", "method", "path", "body"), REQUESTS)
+def test_requests(use: Use, method: str, path: str, body: bytes) -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, content=cbor.encode([]))
+
+    call(answer, use)
+    (request,) = seen
+    assert (request.method, str(request.url)) == (method, ENDPOINT + path)
+    assert request.content == body
+    assert request.headers["Content-Type"] == MEDIA_TYPE
+    signed = "artefacts" in path or "aggregate" in path
+    assert request.headers.get(HEADER) == ("signed" if signed else None)
+
+
+def test_paths_that_are_signed_are_paths_that_are_called() -> None:
+    assert artefact_path(TASK, digest("a")) == REQUESTS[1][2]
+    assert aggregate_path(TASK, ROUND) == REQUESTS[-1][2]
+
+
+def test_answers() -> None:
+    assert call(always(content=b"content"), blob) == b"content"
+    board = cbor.encode([{"kind": "seed", "body": b"x"}])
+    (item,) = call(always(content=board), lambda s: s.board("p", TASK, ROUND, ("seed",)))
+    assert (item.kind, item.body) == ("seed", b"x")
+    chunks = cbor.encode([b"a", b"b"])
+    assert call(always(content=chunks), lambda s: s.aggregate(TASK, ROUND, {})) == [b"a", b"b"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff",
+        cbor.encode({}),
+        cbor.encode("text"),
+        cbor.encode([1]),
+        cbor.encode(["text"]),
+        cbor.encode([{"kind": "seed"}]),
+        cbor.encode([{"kind": 1, "body": b""}]),
+        cbor.encode([{"kind": "seed", "body": 1}]),
+        cbor.encode([{"kind": "seed", "body": b"", "more": 1}]),
+        cbor.encode([]) + b"\x00",
+    ],
+    ids=lambda content: content.hex()[:20],
+)
+def test_malformed_answers_are_refused(content: bytes) -> None:
+    for use in (
+        lambda s: s.board("p", TASK, ROUND, ("seed",)),
+        lambda s: s.aggregate(TASK, ROUND, {}),
+    ):
+        with pytest.raises(MalformedError):
+            call(always(content=content), use)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500, 503])
+def test_problems_surface_with_status_and_detail(status: int) -> None:
+    problem = {"type": "urn:omnilytics:verification", "title": "the round is not open"}
+    content = json.dumps(problem).encode()
+    with pytest.raises(PeerError, match="the round is not open") as caught:
+        call(always(status=status, content=content), blob)
+    assert str(status) in str(caught.value)
+    assert caught.value.ids["endpoint"] == ENDPOINT
+
+
+def test_only_a_part_of_a_problem_is_quoted() -> None:
+    for content in (b"x" * 100_000, b"\xff" * 100_000):
+        with pytest.raises(PeerError) as caught:
+            call(always(status=500, content=content), blob)
+        assert 400 <= len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_answers_are_bounded_while_they_are_read(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_RESPONSE_BYTES", 10_000)
+    stream = Endless()
+    with pytest.raises(PeerError, match="too large"):
+        call(lambda _request: httpx.Response(status, stream=stream), blob)
+    assert stream.taken == 11_000
+    assert len(call(always(content=bytes(10_000)), blob)) == 10_000
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx.ConnectError,
+        httpx.ConnectTimeout,
+        httpx.ReadTimeout,
+        httpx.ReadError,
+        httpx.RemoteProtocolError,
+        httpx.PoolTimeout,
+        httpx.DecodingError,
+    ],
+)
+def test_a_server_that_does_not_answer(error: type[httpx.RequestError]) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise error("broken", request=request)
+
+    with pytest.raises(PeerError, match="does not answer") as caught:
+        call(answer, blob)
+    assert caught.value.got == error.__name__
+    assert ENDPOINT in str(caught.value)
+
+
+def test_a_refused_connection() -> None:
+    async def run() -> bytes:
+        async with httpx.AsyncClient() as http:
+            return await ServerClient("http://127.0.0.1:1", http).blob("fetch", digest("blob"))
+
+    with pytest.raises(PeerError, match="does not answer"):
+        asyncio.run(run())
+
+
+def test_an_answer_that_is_not_what_its_encoding_says() -> None:
+    def answer(_request: httpx.Request) -> httpx.Response:
+        stream = httpx.ByteStream(b"not gzip")
+        return httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=stream)
+
+    with pytest.raises(PeerError):
+        call(answer, blob)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "",
+        "server",
+        "//server",
+        "http://",
+        "http:////",
+        "ftp://server",
+        "javascript:alert(1)",
+        "http://server:port",
+        "http://server:99999",
+        "http://\x00",
+        "http://é..x",
+        "http://xn--/",
+        "\ud800",
+        "http://" + "a" * 70_000,
+    ],
+    ids=lambda endpoint: ascii(endpoint)[:24],
+)
+def test_an_endpoint_may_be_any_text(endpoint: str) -> None:
+    # Servers register what they like; it must not break whoever reads it.
+    with pytest.raises(PeerError) as caught:
+        call(always(content=b""), blob, endpoint=endpoint)
+    assert len(str(caught.value)) < 500
+
+
+def test_the_meter_counts_both_ways() -> None:
+    meter = Meter()
+    call(always(content=bytes(7)), blob, meter=meter)
+    call(
+        always(content=bytes(5)),
+        lambda s: s.put_package(TASK, ROUND, OWNER, bytes(100)),
+        meter=meter,
+    )
+    assert meter.bytes == {"fetch": 7, "submit": 105}
+
+
+def test_a_meter_adds_up_the_seconds_of_a_phase_even_when_it_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([10.0, 12.0, 20.0, 25.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    meter = Meter()
+    with meter.measure("words"):
+        pass
+    with pytest.raises(VerificationError), meter.measure("words"):
+        raise VerificationError("no")
+    assert meter.seconds == {"words": 7.0}
