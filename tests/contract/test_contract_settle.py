@@ -94,6 +94,16 @@ def test_accepts_counts_at_their_bounds(world: World, task: TaskId, count: int) 
     assert world.reader.task(task).credited_wei == count * 1_000
 
 
+def test_all_that_a_task_pays_for_may_be_accepted(world: World) -> None:
+    task = world.task(max_owners=7, rounds=1)
+    world.round(task, accepted_count=7)
+    assert world.reader.task(task).credited_wei == 7_000
+    other = world.task(max_owners=6)
+    world.sealed(other)
+    with pytest.raises(ChainError, match="too many owners"):
+        world.settle(other, accepted_count=7)
+
+
 def test_needs_a_quorum(world: World, task: TaskId) -> None:
     with pytest.raises(ChainError, match="too few signatures"):
         world.settle(task, signers=(0, 1, 2))

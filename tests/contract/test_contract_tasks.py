@@ -98,6 +98,8 @@ def test_refuses_terms(world: World, changes: dict[str, Any], reason: str) -> No
         {"rounds": 2**16 - 1, "reward_wei": 0, "min_owners": 1, "max_owners": 1},
         {"max_owners": 2**32 - 1, "min_owners": 2**32 - 1, "reward_wei": 1},
         {"submission_seconds": DAYS_30, "seal_seconds": DAYS_30},
+        {"submission_seconds": 1, "seal_seconds": 1},
+        {"delta": 1, "confirmations": 0},
         {"settlement_blocks": 252},
         {"words_blocks": 4, "openings_blocks": 4, "settlement_blocks": 5},
         {"t": 2, "e": 0},

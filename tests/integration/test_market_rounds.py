@@ -13,11 +13,18 @@ from market_world import MarketWorld, expected_sum, market_world
 from omnilytics.chain.records import Phase
 from omnilytics.demo import drive
 from omnilytics.foundation.errors import PeerError, VerificationError
+from omnilytics.foundation.randomness import SystemRandomness
+from omnilytics.foundation.units import TaskId
+from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.resolve import Resolution
 from omnilytics.roles.auditor import Auditor
+from omnilytics.roles.data_owner import DataOwner
 from omnilytics.roles.server import board
+from omnilytics.roles.task_view import TaskView
+from omnilytics.transport.hpke import HpkeKey, seal_package
 from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.messages import Seed
+from omnilytics.wire.package import Opening, SealedPackage
 
 
 def test_a_server_that_is_down_gets_its_packages_from_holders(tmp_path: Path) -> None:
@@ -37,6 +44,51 @@ def test_a_server_that_is_down_gets_its_packages_from_holders(tmp_path: Path) ->
             assert np.array_equal(recovered.total, expected_sum(contributions, list(contributions)))
 
     asyncio.run(scenario())
+
+
+class _RubbishOwner(DataOwner):
+    """Seals server 3's package to nobody, so that it cannot be opened."""
+
+    def _seal(
+        self, view: TaskView, context: RoundContext, packages: list[Opening]
+    ) -> list[SealedPackage]:
+        sealed = super()._seal(view, context, packages)
+        rubbish = HpkeKey.generate(SystemRandomness()).public
+        sealed[2] = seal_package(packages[2], rubbish, context)
+        return sealed
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_owner_answers_a_complaint_or_is_not_sealed(tmp_path: Path, answers: bool) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path, owners=5) as world:
+            cheat = world.market.owners[1]
+            cheat.__class__ = _RubbishOwner
+            if not answers:
+                cheat.answer_complaints = _no_answer  # type: ignore[assignment,method-assign]
+            opened, contributions = await world.open_and_contribute([0, 1])
+            assert {entry.server for entry in contributions[cheat.address].certificate.held} == {3}
+            settled = await world.settle(opened)
+            assert settled is not None
+            complaints = world.market.servers[0].node.repository.records(
+                world.view.task, opened.round, (board.COMPLAINT,)
+            )
+            assert [(record.server, record.subject) for record in complaints] == [
+                (3, cheat.address)
+            ]
+            honest = world.market.owners[0].address
+            accepted = [honest, cheat.address] if answers else [honest]
+            (resolution,) = await _audit_all(world)
+            assert sorted(resolution.accepted) == sorted(accepted)
+            assert settled.v_bitmap == 0b11111  # no server was silenced
+            recovered = await world.recover(settled)
+            assert np.array_equal(recovered.total, expected_sum(contributions, accepted))
+
+    asyncio.run(scenario())
+
+
+async def _no_answer(_task: TaskId) -> bool:
+    return False
 
 
 def test_a_round_settles_with_one_server_down_for_good(tmp_path: Path) -> None:
@@ -143,7 +195,8 @@ def test_no_word_before_n_minus_e_seeds(tmp_path: Path, monkeypatch: pytest.Monk
         async with market_world(tmp_path) as world:
             opened, _ = await world.open_and_contribute([0])
             servers = world.market.servers
-            world.market.chain.wait_for_time(opened.submission_deadline)
+            complaints = world.view.specification.windows.complaint_seconds
+            world.market.chain.wait_for_time(opened.submission_deadline + complaints)
             while world.market.reader.round_state(world.view.task).phase == Phase.OPEN:
                 for server in servers:
                     await server.step(world.view.task)
@@ -231,8 +284,7 @@ def test_committees_of_honest_servers_settle_and_void_on_silence(
     tmp_path: Path, servers: int, privacy: int
 ) -> None:
     async def scenario() -> None:
-        committee = {"servers": servers, "privacy": privacy, "errors": 0}
-        async with market_world(tmp_path, **committee) as world:
+        async with market_world(tmp_path, servers=servers, privacy=privacy, errors=0) as world:
             opened, contributions = await world.open_and_contribute()
             settled = await world.settle(opened)
             assert settled is not None

@@ -18,8 +18,9 @@ def random_element(random: Random) -> ExtensionElement:
     return ExtensionElement(random.randrange(MODULUS), random.randrange(MODULUS))
 
 
-def polynomial(random: Random, degree: int, at_zero: ExtensionElement | None = None
-               ) -> list[ExtensionElement]:
+def polynomial(
+    random: Random, degree: int, at_zero: ExtensionElement | None = None
+) -> list[ExtensionElement]:
     """Return random coefficients, low to high; the lowest is the value at 0."""
     lowest = random_element(random) if at_zero is None else at_zero
     return [lowest, *(random_element(random) for _ in range(degree))]

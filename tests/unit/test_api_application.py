@@ -45,6 +45,7 @@ ROUTES = [
     ("POST", f"{PREFIX}/certificates"),
     ("GET", f"{PREFIX}/board?kinds=seed,words"),
     ("POST", f"{PREFIX}/aggregate"),
+    ("POST", f"{PREFIX}/openings"),
 ]
 
 
@@ -53,8 +54,11 @@ class StandIn:
 
     def __init__(self, error: OmniLyticsError | None = None) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.package_limit = 64 << 10
         self._error = error
         self.intake = SimpleNamespace(
+            identify_model_owner=self._identify,
+            package_limit=self._package_limit,
             store_artefact=self._store_artefact,
             accept_package=self._accept_package,
             hold_package=self._hold_package,
@@ -81,10 +85,21 @@ class StandIn:
         self._record("held", task, round_number, server, owner)
         return b"held" if server == 4 else None
 
+    def _identify(self, task: TaskId, header: str | None, now: int) -> tuple[str | None, int]:
+        if self._error is not None:
+            raise self._error
+        return header, now
+
+    async def _package_limit(self, task: TaskId) -> int:
+        return self.package_limit
+
     def _store_artefact(
-        self, task: TaskId, name: Hash32, content: bytes, *, path: str, header: str, now: int
+        self, task: TaskId, name: Hash32, content: bytes, *, path: str, request: tuple[str, int]
     ) -> None:
-        self._record("artefact", task, name, content, path, header, now)
+        self._record("artefact", task, name, content, path, *request)
+
+    async def accept_answer(self, task: TaskId, round_number: Round, body: bytes) -> None:
+        self._record("answer", task, round_number, body)
 
     async def _accept_package(
         self, task: TaskId, round_number: Round, owner: Address, body: bytes
@@ -146,6 +161,7 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
         (5, ("certificate", 3, 7, b"body"), 204, b""),
         (6, ("board", 3, 7, ("seed", "words")), 200, b"board"),
         (7, ("aggregate", 3, 7, ROUTES[7][1], "signed", 1_700_000_000), 200, b"sum"),
+        (8, ("answer", 3, 7, b"body"), 204, b""),
     ],
 )
 def test_routes(route: int, call: tuple[Any, ...], status: int, content: bytes) -> None:
@@ -190,6 +206,12 @@ def test_errors_have_a_status_and_a_stable_code(
         options: dict[str, Any] = {} if method == "GET" else {"content": b"body"}
         body = problem(send(StandIn(error), method, path, **options), status, code)
         assert body["title"] == "bad"
+
+
+def test_the_servers_own_trouble_shows_no_details() -> None:
+    error = ConfigError("a stored file is damaged", file="/home/operator/secret/path")
+    body = problem(send(StandIn(error), *ROUTES[1]), 500, "config")
+    assert "operator" not in str(body)
 
 
 def test_problems_carry_what_the_error_says() -> None:
@@ -260,11 +282,10 @@ def test_bodies_are_bounded_exactly() -> None:
     assert len(server.calls) == 1
 
 
-@pytest.mark.parametrize("route", [0, 2, 3, 5])
+@pytest.mark.parametrize("route", [0, 2, 3, 5, 8])
 def test_a_body_is_not_read_beyond_its_bound(route: int, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = 64 << 10
     monkeypatch.setattr(api, "MAX_ARTEFACT_BYTES", limit)
-    monkeypatch.setattr(api, "MAX_PACKAGE_BYTES", limit)
     sent = 0
 
     async def body() -> AsyncIterator[bytes]:

@@ -39,8 +39,9 @@ def check_all(manifest: Manifest, world: World, known: Iterable[Certificate] = (
     )
 
 
-def partial(world: World, *, receipts: Iterable[int], held: Sequence[tuple[int, int, Hash32]] = ()
-            ) -> Certificate:
+def partial(
+    world: World, *, receipts: Iterable[int], held: Sequence[tuple[int, int, Hash32]] = ()
+) -> Certificate:
     """Return a certificate with these receipts and these (holder, server, package hash)."""
     key = world.new_key()
     bare = world.certify(key, world.packages(key)[0], receipts)
@@ -150,9 +151,7 @@ def test_foreign_receipts_are_refused() -> None:
         check(certificate.model_copy(update={"receipts": signed_elsewhere}), world)
     beyond = ReceiptSignature(server=6, signature=certificate.receipts[0].signature)
     with pytest.raises(VerificationError, match="no such server"):
-        check(
-            certificate.model_copy(update={"receipts": (*certificate.receipts, beyond)}), world
-        )
+        check(certificate.model_copy(update={"receipts": (*certificate.receipts, beyond)}), world)
 
 
 def test_a_receipt_for_another_owner_or_commitment_is_refused() -> None:
@@ -191,9 +190,7 @@ def test_held_messages_are_bound_to_what_they_say() -> None:
 def test_the_owner_must_have_signed_the_commitment() -> None:
     world = World()
     certificate, other = world.submit().certificate, world.submit().certificate
-    forged = certificate.model_copy(
-        update={"submission_signature": other.submission_signature}
-    )
+    forged = certificate.model_copy(update={"submission_signature": other.submission_signature})
     with pytest.raises(VerificationError, match="Submission was signed by another key"):
         check(forged, world)
 
@@ -276,9 +273,7 @@ def test_unsorted_or_repeated_owners_are_refused(
 ) -> None:
     first, second, *_ = (entry.certificate for entry in submissions)
     for order in ((second, first), (first, first, second)):
-        manifest = Manifest(
-            task=world.context.task, round=world.context.round, certificates=order
-        )
+        manifest = Manifest(task=world.context.task, round=world.context.round, certificates=order)
         with pytest.raises(VerificationError, match="not sorted by owner, or holds an owner twice"):
             check_all(manifest, world)
 

@@ -152,7 +152,7 @@ IN_ANY: dict[str, Tamper] = {
     "announced length": lambda o: with_header(o, content_bytes=o.header.content_bytes + 8),
 }
 IN_EXPLICIT: dict[str, Tamper] = {
-    f"content of {name}": lambda o, at=8 * element: o.model_copy(  # type: ignore[misc]
+    f"content of {name}": lambda o, at=8 * element: o.model_copy(
         update={"content": flipped(o.content, at)}
     )
     for name, element in {
@@ -259,9 +259,7 @@ def test_recommitting_copied_parts_does_not_fit_the_shares(
     ctx = world.context.owner_context(thief.address)
     joint = joint_randomness(ctx, header.x_parts)
     commitment = submission_commitment(ctx, header.x_parts, header.proof_parts, joint)
-    message = Submission(
-        task=world.context.task, round=world.context.round, commitment=commitment
-    )
+    message = Submission(task=world.context.task, round=world.context.round, commitment=commitment)
     copied = with_header(
         packages[EXPLICIT - 1],
         owner=thief.address,

@@ -49,8 +49,9 @@ def evidence_of(
     )
 
 
-def settle(committee: Committee, columns: Sequence[Mapping[int, Word]], **more: object
-           ) -> tuple[Resolution, tuple[Address, ...]]:
+def settle(
+    committee: Committee, columns: Sequence[Mapping[int, Word]], **more: object
+) -> tuple[Resolution, tuple[Address, ...]]:
     evidence = evidence_of(columns, **more)  # type: ignore[arg-type]
     return resolve(evidence, parameters_of(committee)), evidence.owners
 
@@ -161,7 +162,7 @@ def test_a_degree_too_high_rejects(committee: Committee, part: str) -> None:
 
 @pytest.mark.parametrize("committee", WITH_ERRORS, ids=str)
 def test_c_and_d_that_fit_only_apart_are_rejected(committee: Committee) -> None:
-    """c fits all but e servers, d all but e others: decoded apart both would pass (!)."""
+    """One part fits all but e servers, the other all but e others: apart both would pass (!)."""
     random = Random(8)
     n, e = committee.servers, committee.errors
     good = honest_words(committee, random)
@@ -186,7 +187,7 @@ def test_c_and_d_that_fit_only_apart_are_rejected(committee: Committee) -> None:
 
 @pytest.mark.parametrize("committee", WITH_ERRORS, ids=str)
 def test_always_n_minus_e_however_many_words_arrived(committee: Committee) -> None:
-    """With e silent, not one of the others may be off: agreement is not relative to arrivals (!)"""
+    """With e silent, none of the others may be off: arrivals do not lower what is needed (!)."""
     random = Random(9)
     column = honest_words(committee, random)
     column[1] = random_word(random)

@@ -52,9 +52,9 @@ def rich() -> tuple[Case, Address, Address]:
     return rich_case()
 
 
-def opening_of(case: Case, owner: Address, server: int = VICTIM) -> dict[
-    tuple[Address, int], Opening
-]:
+def opening_of(
+    case: Case, owner: Address, server: int = VICTIM
+) -> dict[tuple[Address, int], Opening]:
     return {(owner, server): case.opening(owner, server)}
 
 
@@ -122,9 +122,7 @@ CHANGES: dict[str, tuple[str, Change]] = {
         "openings",
         lambda t: (
             *t.openings,
-            OpeningReference(
-                owner=t.manifest.owners[-1], server=5, opening_hash=Hash32(bytes(32))
-            ),
+            OpeningReference(owner=t.manifest.owners[-1], server=5, opening_hash=Hash32(bytes(32))),
         ),
     ),
     "an owner missing in the manifest": (
@@ -276,9 +274,7 @@ def test_other_words_than_the_signer_holds_leave_those_out(
     Whoever holds the first must not sign: its words are left out, and together they convict.
     """
     case, *_ = rich
-    transcript, resolution = build_transcript(
-        case.sealed, case.words(case.lie(5)), [], {}, FIRST
-    )
+    transcript, resolution = build_transcript(case.sealed, case.words(case.lie(5)), [], {}, FIRST)
     assert list(resolution.faults) == [5]
     complete(transcript, case, words=case.words(case.lie(5)))
     with pytest.raises(VerificationError, match="leaves out words"):
@@ -287,7 +283,7 @@ def test_other_words_than_the_signer_holds_leave_those_out(
 
 def settles(case: Case, openings: Openings, held: Openings, owner: Address) -> Resolution | None:
     """Return what a signer that holds `held` signs of a proposal with `openings`, if it signs."""
-    transcript, proposed = build_transcript(case.sealed, case.words(), [], openings, FIRST)
+    transcript, _ = build_transcript(case.sealed, case.words(), [], openings, FIRST)
     references = tuple(
         OpeningReference(owner=who, server=server, opening_hash=opening.hash())
         for (who, server), opening in openings.items()

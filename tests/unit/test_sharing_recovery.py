@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import combinations
 
 import numpy as np
@@ -18,7 +19,7 @@ DIMENSION = 8192 + 300
 Vector = npt.NDArray[np.uint64]
 
 
-def _sum_vectors(shares: list[Share]) -> Vector:
+def _sum_vectors(shares: Iterable[Share]) -> Vector:
     total = np.zeros(DIMENSION, dtype=np.uint64)
     for share in shares:
         kernels.current().add(total, share.elements(0, DIMENSION), total)

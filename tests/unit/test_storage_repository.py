@@ -14,6 +14,7 @@ from wire_samples import address, digest
 from omnilytics.foundation.errors import ConfigError, VerificationError
 from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.storage.repository import SCHEMA_VERSION, PublicRecord, Repository
+from omnilytics.wire.hashing import content_hash
 
 TASK, ROUND = TaskId(1), Round(2)
 OWNER, OTHER_OWNER = address("owner"), address("other owner")
@@ -135,6 +136,7 @@ def test_the_first_held_package_stays(reopen: Open) -> None:
     kept = repository.add_held(TASK, ROUND, 3, OWNER, b"sealed")
     assert repository.add_held(TASK, ROUND, 3, OWNER, b"sealed") == kept
     assert repository.add_held(TASK, ROUND, 3, OWNER, b"another") == kept
+    assert repository.files.get(content_hash(b"another")) is None  # it fills no disk
     assert repository.add_held(TASK, ROUND, 4, OWNER, b"another") != kept
     repository = reopen()
     assert repository.held(TASK, ROUND, 3, OWNER) == b"sealed"

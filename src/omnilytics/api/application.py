@@ -29,7 +29,6 @@ from omnilytics.transport.client import MEDIA_TYPE, aggregate_path, artefact_pat
 
 PROBLEM_TYPE = "application/problem+json"
 MAX_ARTEFACT_BYTES = 1 << 30
-MAX_PACKAGE_BYTES = 1 << 30
 
 TaskPath = Annotated[int, Path(ge=1, lt=1 << 63)]
 RoundPath = Annotated[int, Path(ge=1, lt=1 << 31)]
@@ -61,6 +60,7 @@ def _add_content_routes(application: FastAPI, server: Server, now: Callable[[], 
         task: TaskPath, name: HashPath, request: Request, authentication: Authentication = None
     ) -> Response:
         """Store the task's specification or a round's artefact (the task's model owner)."""
+        signed = server.intake.identify_model_owner(TaskId(task), authentication, int(now()))
         content = await _body(request, MAX_ARTEFACT_BYTES)
         content_hash = Hash32(bytes.fromhex(name))
         server.intake.store_artefact(
@@ -68,8 +68,7 @@ def _add_content_routes(application: FastAPI, server: Server, now: Callable[[], 
             content_hash,
             content,
             path=artefact_path(TaskId(task), content_hash),
-            header=authentication,
-            now=int(now()),
+            request=signed,
         )
         return Response(status_code=204)
 
@@ -87,7 +86,7 @@ def _add_round_routes(application: FastAPI, server: Server, now: Callable[[], fl
         task: TaskPath, round_number: RoundPath, owner: OwnerPath, request: Request
     ) -> Response:
         """Store this server's sealed package; returns the signed receipt."""
-        body = await _body(request, MAX_PACKAGE_BYTES)
+        body = await _body(request, await server.intake.package_limit(TaskId(task)))
         receipt = await server.intake.accept_package(
             TaskId(task), Round(round_number), _address(owner), body
         )
@@ -102,7 +101,7 @@ def _add_round_routes(application: FastAPI, server: Server, now: Callable[[], fl
         request: Request,
     ) -> Response:
         """Keep another server's sealed package; returns the signed Held message."""
-        body = await _body(request, MAX_PACKAGE_BYTES)
+        body = await _body(request, await server.intake.package_limit(TaskId(task)))
         held = await server.intake.hold_package(
             TaskId(task), Round(round_number), index, _address(owner), body
         )
@@ -124,6 +123,13 @@ def _add_round_routes(application: FastAPI, server: Server, now: Callable[[], fl
         """Publish an owner's certificate."""
         body = await _body(request, 64 << 10)
         await server.intake.accept_certificate(TaskId(task), Round(round_number), body)
+        return Response(status_code=204)
+
+    @application.post(prefix + "/openings", status_code=204)
+    async def post_opening(task: TaskPath, round_number: RoundPath, request: Request) -> Response:
+        """Answer a complaint: an owner opens the package that a server could not use."""
+        body = await _body(request, await server.intake.package_limit(TaskId(task)))
+        await server.accept_answer(TaskId(task), Round(round_number), body)
         return Response(status_code=204)
 
     @application.get(prefix + "/board")
@@ -204,5 +210,6 @@ async def _no_route(_request: Request, error: Exception) -> JSONResponse:
 
 def _answer(error: OmniLyticsError, status: int) -> JSONResponse:
     body = {"type": f"urn:omnilytics:{error.code}", "title": error.message, "status": status}
-    body |= {name: value for name, value in error.as_dict().items() if name != "message"}
+    details = error.as_dict() if status < 500 else {"code": error.code}  # own trouble stays in logs
+    body |= {name: value for name, value in details.items() if name != "message"}
     return JSONResponse(body, status_code=status, media_type=PROBLEM_TYPE)

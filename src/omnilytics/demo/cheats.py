@@ -106,7 +106,7 @@ class LyingServer(Server):
 
     def make_answering(self) -> Answering:
         """Return the part that answers challenges, replaced by one that lies."""
-        return _LyingAnswering(self.node, self.intake, self.sealing)
+        return _LyingAnswering(self.node, self.sealing, self.complaints)
 
 
 class _LyingAnswering(Answering):

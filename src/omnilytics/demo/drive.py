@@ -46,6 +46,9 @@ async def drive_round(
             steps = await asyncio.gather(*(server.step(view.task) for server in market.servers))
         if any(step.changed for step in steps):
             continue
+        answers = [await owner.answer_complaints(view.task) for owner in market.owners]
+        if any(answers):
+            continue
         if reader.round_state(view.task).phase == Phase.IDLE:
             return reader.round_settled(view.task, opened.round)
         _wait(market, view, state, steps)

@@ -22,7 +22,7 @@ WRAPAROUND_TESTS = 128
 # The embedded chain mines on demand, so that windows cost nothing (wire.md, "Windows").
 DEMO_WINDOWS = Windows(
     submission_seconds=600,
-    complaint_seconds=0,
+    complaint_seconds=60,
     seal_seconds=3_600,
     rotation_seconds=0,
     delta_blocks=1,

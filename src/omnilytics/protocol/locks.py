@@ -51,14 +51,13 @@ def _hold(store: LockStore, task: TaskId, round_number: Round, kind: str, value:
 
 
 def agreed_value(votes: Iterable[tuple[int, Hash32]], quorum: int) -> Hash32 | None:
-    """Return the value that `quorum` different servers signed, if there is one.
+    """Return the one value that `quorum` different servers signed, if there is one.
 
     Args:
         votes: (server, value) of checked signatures; a repeated vote counts once.
-        quorum: n - e. Two values cannot both reach it unless more than e servers signed twice.
+        quorum: n - e. Two values reach it only if more than e servers signed twice; then none
+            is agreed.
     """
     counts = Counter(value for _, value in set(votes))
-    for value, count in counts.most_common(1):
-        if count >= quorum:
-            return value
-    return None
+    agreed = [value for value, count in counts.items() if count >= quorum]
+    return agreed[0] if len(agreed) == 1 else None

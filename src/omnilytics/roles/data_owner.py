@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omnilytics.algebra.fixed_point import IntegerVector, round_vector
 from omnilytics.chain.reader import MarketReader
@@ -39,7 +39,7 @@ from omnilytics.transport.hpke import seal_package
 from omnilytics.transport.meter import Meter
 from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.hashing import merkle_proof
-from omnilytics.wire.messages import Held, Receipt
+from omnilytics.wire.messages import Complaint, Held, Receipt
 from omnilytics.wire.package import Opening, SealedPackage
 from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.transcript import Certificate, HeldSignature, ReceiptSignature
@@ -60,6 +60,19 @@ class Contribution:
 
     def __repr__(self) -> str:
         return f"Contribution(round={self.round})"
+
+
+@dataclass
+class _Sent:
+    """What was submitted in the latest round, kept to answer complaints."""
+
+    context: RoundContext
+    certificate: Certificate
+    packages: list[Opening]
+    answered: set[int] = field(default_factory=set)
+
+    def __repr__(self) -> str:
+        return f"_Sent(round={self.context.round})"
 
 
 class DataOwner:
@@ -85,6 +98,7 @@ class DataOwner:
         self._connect = connect
         self._batches = batches
         self._views: dict[TaskId, TaskView] = {}
+        self._sent: dict[TaskId, _Sent] = {}
 
     async def view(self, task: TaskId) -> TaskView:
         """Return the checked task."""
@@ -110,9 +124,29 @@ class DataOwner:
             sealed = await asyncio.to_thread(self._seal, view, context, packages)
         with self.meter.measure("submit"):
             certificate = await self._submit(view, context, sealed)
+        self._sent[task] = _Sent(context, certificate, packages)
         return Contribution(
             round=round_number, certificate=certificate, vector=rounded, clip_factor=factor
         )
+
+    async def answer_complaints(self, task: TaskId) -> bool:
+        """Open the package of a server that complains about it; tell whether there was one.
+
+        To be called until the round is sealed, by an owner without all receipts: unanswered, it is
+        not sealed. An opened package is public, so one server more can read this vector.
+        """
+        sent = self._sent.get(task)
+        view = await self.view(task)
+        if sent is None or len(sent.certificate.receipts) == len(view.parameters.servers):
+            return False
+        answered = False
+        for server in await self._complaining_servers(view, sent):
+            sent.answered.add(server)
+            body = sent.packages[server - 1].encode()
+            for endpoint in self._endpoints(view):
+                client = self._connect(endpoint)
+                answered |= await _succeeds(client.post_opening(task, sent.context.round, body))
+        return answered
 
     async def claim(self, task: TaskId) -> TransactionReceipt | None:
         """Claim everything the settled rounds credited; None where nothing is due."""
@@ -157,6 +191,32 @@ class DataOwner:
         return builder.build(vector)
 
     # inside a contribution
+
+    async def _complaining_servers(self, view: TaskView, sent: _Sent) -> set[int]:
+        """Return the servers without receipt whose signed complaint is on a board."""
+        wanted = Complaint(
+            task=sent.context.task,
+            round=sent.context.round,
+            owner=self.address,
+            commitment=sent.certificate.commitment,
+        )
+        taken = {receipt.server for receipt in sent.certificate.receipts} | sent.answered
+        found: set[int] = set()
+        for endpoint in self._endpoints(view):
+            try:
+                items = await self._connect(endpoint).board(
+                    "submit", view.task, sent.context.round, ("complaint",)
+                )
+                signed = [decode_signed(item.body) for item in items]
+                signers = [
+                    entry.signer(sent.context.domain) for entry in signed if entry.message == wanted
+                ]
+            except OmniLyticsError:
+                continue
+            found |= {
+                view.server_of(signer) for signer in signers if signer in view.parameters.members
+            }
+        return found - taken
 
     async def _artefact(self, view: TaskView, context: RoundContext) -> Artefact:
         content = await fetch_blob(
@@ -280,7 +340,12 @@ class DataOwner:
     async def _publish(
         self, view: TaskView, context: RoundContext, certificate: Certificate
     ) -> None:
-        """Give the certificate to all servers; e + 1 that take it make sure it is sealed."""
+        """Give the certificate to all servers.
+
+        It must be sealed once 2e + 1 took it: any n - e that sign a manifest then include an honest
+        one that insists on it.
+        """
+        enough = 2 * view.parameters.committee.errors + 1
         body = certificate.encode()
         results = await asyncio.gather(
             *(
@@ -290,11 +355,11 @@ class DataOwner:
                 for endpoint in self._endpoints(view)
             )
         )
-        if sum(results) < view.parameters.committee.errors + 1:
+        if sum(results) < enough:
             raise PeerError(
                 "too few servers took the certificate",
                 got=sum(results),
-                want=view.parameters.committee.errors + 1,
+                want=enough,
                 hint="submit again before the submission deadline",
             )
 

@@ -26,8 +26,8 @@ class ContentFiles:
         """Store `content` durably and return its hash."""
         name = content_hash(content)
         path = self._path(name)
-        if path.exists():
-            return name
+        if path.exists() and content_hash(path.read_bytes()) == name:
+            return name  # a damaged file is written again
         path.parent.mkdir(mode=0o700, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.{os.urandom(4).hex()}")
         with temporary.open("xb") as file:

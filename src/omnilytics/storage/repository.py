@@ -135,6 +135,7 @@ class Repository:
     def __init__(self, folder: Path, *, chain_id: int, contract: Address, server: Address) -> None:
         """Open or create; raises ConfigError where the folder is another server's or schema's."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)  # it holds shares, whatever its mode was before
         self.files = ContentFiles(folder / "content")
         self._engine = create_engine(f"sqlite:///{folder / 'server.db'}")
         self._batches = _Batches()
@@ -264,6 +265,9 @@ class Repository:
         self, task: TaskId, round_number: Round, server: int, owner: Address, package: bytes
     ) -> Hash32:
         """Keep another server's sealed package; return the hash of the one kept first."""
+        first = self._held_name(task, round_number, server, owner)
+        if first is not None:  # a second one must not fill the disk
+            return first
         name = self.files.put(package)
         self._insert(_held, task=task, round=round_number, server=server, owner=owner, package=name)
         kept = self._held_name(task, round_number, server, owner)

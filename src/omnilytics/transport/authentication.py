@@ -62,6 +62,25 @@ def check_request(
     Raises:
         VerificationError: Missing, for another request, too old, or signed by another key.
     """
+    request = identify(header, now=now, signer=signer, domain=domain)
+    check_bound(request, method=method, path=path, body=body)
+    return request
+
+
+def check_bound(request: Request, *, method: str, path: str, body: bytes) -> None:
+    """Raise VerificationError unless the request was signed for this method, path and body."""
+    if (request.method, request.path, request.body_hash) != (method, path, content_hash(body)):
+        raise VerificationError("signature is for another request")
+
+
+def identify(header: str | None, *, now: int, signer: Address, domain: Domain) -> Request:
+    """Return the request in `header` if `signer` signed it recently, whatever it is for.
+
+    So a server knows who sends before it reads a body.
+
+    Raises:
+        VerificationError: Missing, too old, or signed by another key.
+    """
     if header is None:
         raise VerificationError("request is not authenticated", want=f"header {HEADER}")
     if len(header) > 2 * MAX_ENVELOPE_BYTES:
@@ -73,8 +92,6 @@ def check_request(
     request = signed.message
     if not isinstance(request, Request):
         raise VerificationError("not a Request message", got=type(request).__name__)
-    if (request.method, request.path, request.body_hash) != (method, path, content_hash(body)):
-        raise VerificationError("signature is for another request")
     if abs(now - request.time) > MAX_AGE_SECONDS:
         raise VerificationError("request is too old", got=request.time, want=f"about {now}")
     if signed.signer(domain) != signer:

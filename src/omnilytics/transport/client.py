@@ -70,6 +70,10 @@ class ServerClient:
         """Publish an owner's certificate."""
         await self._call("submit", "POST", f"{_round_path(task, round_number)}/certificates", body)
 
+    async def post_opening(self, task: TaskId, round_number: Round, body: bytes) -> None:
+        """Answer a complaint with the opening of a package (owner)."""
+        await self._call("submit", "POST", f"{_round_path(task, round_number)}/openings", body)
+
     async def board(
         self, phase: str, task: TaskId, round_number: Round, kinds: tuple[str, ...]
     ) -> list[BoardItem]:

@@ -85,6 +85,8 @@ class Windows(Record):
             raise ValueError("delta + settlement + confirmations must stay below 256 blocks")
         if not self.words_blocks < self.openings_blocks < self.settlement_blocks:
             raise ValueError("cut-offs must be ordered: words < openings < settlement")
+        if self.complaint_seconds >= self.seal_seconds:
+            raise ValueError("complaints must end before the seal deadline")
         if self.delta_blocks + self.confirmations >= self.words_blocks:
             raise ValueError("the seed must be known before the words cut-off")
         return self

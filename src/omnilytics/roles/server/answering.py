@@ -12,7 +12,7 @@ from omnilytics.chain.records import RoundRecord
 from omnilytics.foundation.errors import OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.locks import agreed_value, lock_seed
-from omnilytics.protocol.package import check_package, compute_word
+from omnilytics.protocol.package import compute_word, opening_matches
 from omnilytics.protocol.settlement import SealedRound, judge
 from omnilytics.protocol.words import (
     check_server_words,
@@ -21,14 +21,14 @@ from omnilytics.protocol.words import (
     sign_words,
 )
 from omnilytics.roles.server import board
-from omnilytics.roles.server.intake import Intake
+from omnilytics.roles.server.complaints import Complaints
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.server.sealing import Sealing
 from omnilytics.roles.task_view import TaskView, fetch_blob, round_context
 from omnilytics.transport.client import BoardItem
 from omnilytics.validity.challenge import Challenge
-from omnilytics.wire.messages import Complaint, Seed
-from omnilytics.wire.package import Opening, SealedPackage
+from omnilytics.wire.messages import Seed
+from omnilytics.wire.package import Opening
 from omnilytics.wire.transcript import (
     Certificate,
     OpeningReference,
@@ -42,10 +42,10 @@ MAX_WORDS_BYTES = 32 << 20
 class Answering:
     """Brings a sealed round to the point where it can be judged."""
 
-    def __init__(self, node: ServerNode, intake: Intake, sealing: Sealing) -> None:
+    def __init__(self, node: ServerNode, sealing: Sealing, complaints: Complaints) -> None:
         self._node = node
-        self._intake = intake
         self._sealing = sealing
+        self._complaints = complaints
         self._sealed: SealedRound | None = None
 
     async def sealed_round(self, view: TaskView, state: RoundRecord) -> SealedRound | None:
@@ -136,7 +136,7 @@ class Answering:
             return False
         openings = []
         for certificate in sealed.manifest.certificates:
-            opening = await self._own_package(view, state, certificate, server)
+            opening = await self._own_package(view, state, certificate)
             if opening is None:
                 return False
             openings.append(opening)
@@ -160,12 +160,12 @@ class Answering:
         ]
 
     async def _own_package(
-        self, view: TaskView, state: RoundRecord, certificate: Certificate, server: int
+        self, view: TaskView, state: RoundRecord, certificate: Certificate
     ) -> Opening | None:
         """Return this server's package in clear, fetched if its sealed form was left elsewhere."""
         stored = self._stored_package(view, state, certificate)
         if stored is None:
-            await self._fetch_held(view, state, certificate, server)
+            await self._complaints.fetch(view, state, certificate, complain=False)
             stored = self._stored_package(view, state, certificate)
         return stored
 
@@ -178,43 +178,6 @@ class Answering:
         if content is None:
             return None
         return Opening.decode(content, max_bytes=view.parameters.package_bytes)
-
-    async def _fetch_held(
-        self, view: TaskView, state: RoundRecord, certificate: Certificate, server: int
-    ) -> None:
-        limit = view.parameters.package_bytes
-        for entry in certificate.held:
-            if entry.server != server:
-                continue
-            endpoint = view.specification.committee[entry.holder - 1].endpoint
-            try:
-                body = await self._node.connect(endpoint).get_held(
-                    view.task, state.round, server, certificate.owner
-                )
-                sealed = SealedPackage.decode(body, max_bytes=limit)
-            except OmniLyticsError:
-                continue
-            if sealed.hash() != entry.package_hash:
-                continue
-            try:
-                self._intake.store_package(view, state.round, sealed, server)
-            except VerificationError:
-                self._complain(view, state, certificate, server)
-            return
-
-    def _complain(
-        self, view: TaskView, state: RoundRecord, certificate: Certificate, server: int
-    ) -> None:
-        message = Complaint(
-            task=view.task,
-            round=state.round,
-            owner=certificate.owner,
-            commitment=certificate.commitment,
-        )
-        body = self._node.sign(message).encode()
-        self._node.publish_record(
-            view.task, state.round, board.COMPLAINT, server, certificate.owner, body
-        )
 
     async def _pull_words(self, view: TaskView, state: RoundRecord, sealed: SealedRound) -> bool:
         items = await self._node.pull(view, state.round, (board.WORDS, board.TWO_WORDS))
@@ -281,10 +244,15 @@ class Answering:
                 found.setdefault(entry.server, entry)
         return list(found.values())
 
-    def convictions(self, view: TaskView, state: RoundRecord) -> list[TwoWords]:
-        """Return the evidence held against servers that signed two words."""
-        records = self._node.repository.records(view.task, state.round, (board.TWO_WORDS,))
-        return [TwoWords.decode(record.body, max_bytes=MAX_WORDS_BYTES) for record in records]
+    def convictions(
+        self, view: TaskView, state: RoundRecord, *, by_block: int | None = None
+    ) -> list[TwoWords]:
+        """Return the evidence against servers that signed two words, if given by a block."""
+        return [
+            TwoWords.decode(record.body, max_bytes=MAX_WORDS_BYTES)
+            for record in self._node.repository.records(view.task, state.round, (board.TWO_WORDS,))
+            if by_block is None or record.received_block <= by_block
+        ]
 
     # openings
 
@@ -341,9 +309,15 @@ class Answering:
         header = opening.header
         if (header.owner, header.server) != (reference.owner, reference.server):
             raise VerificationError("the opening is of another package than announced")
-        check_package(
-            opening, server=header.server, parameters=sealed.parameters, context=sealed.context
-        )
+        certificates = {entry.owner: entry for entry in sealed.manifest.certificates}
+        if header.owner not in certificates or not opening_matches(
+            opening,
+            server=header.server,
+            certificate=certificates[header.owner],
+            parameters=sealed.parameters,
+            context=sealed.context,
+        ):
+            raise VerificationError("the opening is not of a sealed package")
         return opening
 
     def _keep_opening(self, view: TaskView, state: RoundRecord, opening: Opening) -> bool:
@@ -354,10 +328,14 @@ class Answering:
             view.task, state.round, board.OPENING, header.server, header.owner, reference.encode()
         )
 
-    def openings(self, view: TaskView, state: RoundRecord) -> dict[tuple[Address, int], Opening]:
-        """Return the published openings by owner and server."""
+    def openings(
+        self, view: TaskView, state: RoundRecord, *, by_block: int | None = None
+    ) -> dict[tuple[Address, int], Opening]:
+        """Return the published openings by owner and server, if given by a block."""
         found: dict[tuple[Address, int], Opening] = {}
         for record in self._node.repository.records(view.task, state.round, (board.OPENING,)):
+            if by_block is not None and record.received_block > by_block:
+                continue
             reference = OpeningReference.decode(record.body, max_bytes=4_096)
             content = self._node.repository.published(reference.opening_hash)
             assert content is not None

@@ -8,6 +8,11 @@ restart or a lost message costs only another pull.
 from __future__ import annotations
 
 CERTIFICATE = "certificate"
+"""Certificates that reached this server itself by the submission deadline: it insists on them."""
+PULLED_CERTIFICATE = "pulled-certificate"
+"""Certificates that it learned of from peers, after the deadline: it accepts them. A peer that
+brings out one after the other could otherwise hold up the sealing for ever. Not public: whoever
+holds one as its own serves it."""
 MANIFEST = "manifest"
 SEAL_VOTE = "seal-vote"
 COMPLAINT = "complaint"

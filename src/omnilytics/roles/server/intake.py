@@ -13,10 +13,10 @@ from omnilytics.protocol.certificate import check_certificate
 from omnilytics.protocol.package import check_header, check_package
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.task_view import TaskView, check_specification, round_context
-from omnilytics.transport.authentication import check_request
+from omnilytics.transport.authentication import check_bound, identify
 from omnilytics.transport.hpke import open_package
 from omnilytics.wire.hashing import content_hash
-from omnilytics.wire.messages import Held, Receipt
+from omnilytics.wire.messages import Held, Receipt, Request
 from omnilytics.wire.package import PackageHeader, SealedPackage
 from omnilytics.wire.transcript import Certificate
 
@@ -31,21 +31,19 @@ class Intake:
     def __init__(self, node: ServerNode) -> None:
         self._node = node
 
+    def identify_model_owner(self, task: TaskId, header: str | None, now: int) -> Request:
+        """Return the request in `header` if the task's model owner signed it, before any body."""
+        market = self._node.market
+        signer = market.task(task).model_owner
+        return identify(header, now=now, signer=signer, domain=market.domain)
+
     def store_artefact(
-        self, task: TaskId, name: Hash32, content: bytes, *, path: str, header: str | None, now: int
+        self, task: TaskId, name: Hash32, content: bytes, *, path: str, request: Request
     ) -> None:
         """Publish content that the task's model owner sends: the specification, then artefacts."""
         node = self._node
         record = node.market.task(task)
-        request = check_request(
-            header,
-            method="PUT",
-            path=path,
-            body=content,
-            now=now,
-            signer=record.model_owner,
-            domain=node.market.domain,
-        )
+        check_bound(request, method="PUT", path=path, body=content)
         if content_hash(content) != name:
             raise VerificationError("content does not have the hash in its path")
         if not node.repository.use_nonce(request.nonce):
@@ -53,6 +51,10 @@ class Intake:
         if name == record.terms.spec_hash:
             check_specification(node.market, task, content)
         node.repository.publish(content)
+
+    async def package_limit(self, task: TaskId) -> int:
+        """Return the largest package of a task in bytes, so that no more is read of a body."""
+        return (await self._node.view(task)).parameters.package_bytes
 
     async def accept_package(
         self, task: TaskId, round_number: Round, owner: Address, body: bytes

@@ -84,16 +84,16 @@ class ServerNode:
         return self.repository.add_record(task, round_number, record)
 
     def publish_certificate(
-        self, task: TaskId, round_number: Round, certificate: Certificate
+        self, task: TaskId, round_number: Round, certificate: Certificate, *, pulled: bool = False
     ) -> bool:
-        """Put a checked certificate on the board; the first of an owner is enough."""
-        known = self.repository.records(task, round_number, (board.CERTIFICATE,))
+        """Keep a checked certificate; the first of an owner is enough."""
+        kinds = (board.CERTIFICATE, board.PULLED_CERTIFICATE)
+        known = self.repository.records(task, round_number, kinds)
         if any(record.subject == certificate.owner for record in known):
             return False
+        kind = board.PULLED_CERTIFICATE if pulled else board.CERTIFICATE
         body = certificate.encode()
-        return self.publish_record(
-            task, round_number, board.CERTIFICATE, 0, certificate.owner, body
-        )
+        return self.publish_record(task, round_number, kind, 0, certificate.owner, body)
 
     def signed_records(self, task: TaskId, round_number: Round, kind: str) -> dict[int, Signed]:
         """Return each server's first signed message of a kind; all were checked when they came."""

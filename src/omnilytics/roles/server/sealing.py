@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from omnilytics.chain.records import RoundRecord
-from omnilytics.foundation.errors import ChainError, VerificationError
+from omnilytics.foundation.errors import ChainError, MalformedError, VerificationError
 from omnilytics.foundation.units import Hash32
 from omnilytics.protocol.certificate import build_manifest, check_certificate, check_manifest
 from omnilytics.roles.server import board
+from omnilytics.roles.server.complaints import Complaints, answer_cut_off
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.task_view import TaskView
 from omnilytics.transport.client import BoardItem
@@ -20,14 +21,18 @@ MAX_MANIFEST_BYTES = 128 << 20
 class Sealing:
     """Agrees with the other servers on which submissions a round is sealed over."""
 
-    def __init__(self, node: ServerNode) -> None:
+    def __init__(self, node: ServerNode, complaints: Complaints) -> None:
         self._node = node
+        self._complaints = complaints
 
     async def step(self, view: TaskView, state: RoundRecord) -> bool:
         """Do what can be done now, after the submission deadline; tell whether anything changed."""
         node = self._node
         server = view.server_of(node.address)
         changed = await self._pull(view, state)
+        changed |= await self._complaints.step(view, state, self._certificates(view, state))
+        if node.chain.head_timestamp() < answer_cut_off(view, state):
+            return changed
         if sequencer(view, state, node.chain.head_timestamp()) == server:
             changed |= self._propose(view, state, server)
         for manifest in self.manifests(view, state):
@@ -47,7 +52,10 @@ class Sealing:
             if manifest.root() == state.submissions_root:
                 return manifest
         for item in await self._node.pull(view, state.round, (board.MANIFEST,)):
-            manifest = Manifest.decode(item.body, max_bytes=MAX_MANIFEST_BYTES)
+            try:
+                manifest = Manifest.decode(item.body, max_bytes=MAX_MANIFEST_BYTES)
+            except MalformedError:
+                continue
             if manifest.root() == state.submissions_root:
                 self._keep_manifest(view, state, manifest)
                 return manifest
@@ -70,7 +78,7 @@ class Sealing:
                 task=view.task,
                 round_number=state.round,
             )
-            return node.publish_certificate(view.task, state.round, certificate)
+            return node.publish_certificate(view.task, state.round, certificate, pulled=True)
         if item.kind == board.MANIFEST:
             manifest = Manifest.decode(item.body, max_bytes=MAX_MANIFEST_BYTES)
             self._check(view, state, manifest)
@@ -90,8 +98,10 @@ class Sealing:
         )
 
     def _propose(self, view: TaskView, state: RoundRecord, server: int) -> bool:
-        """Publish the manifest over every certificate held; again if more became known."""
+        """Publish the manifest over every certificate known; again if more became known."""
         certificates = self._certificates(view, state)
+        complained = self._complaints.unanswered(view, state, certificates)
+        certificates = [entry for entry in certificates if entry.owner not in complained]
         if len(certificates) < view.parameters.min_owners:
             return False
         manifest = build_manifest(view.task, state.round, certificates)
@@ -105,13 +115,18 @@ class Sealing:
         )
 
     def _check(self, view: TaskView, state: RoundRecord, manifest: Manifest) -> None:
+        complained = self._complaints.unanswered(view, state, list(manifest.certificates))
+        if complained:
+            raise VerificationError("the manifest holds owners with unanswered complaints")
+        required = self._certificates(view, state, (board.CERTIFICATE,))
+        complained = self._complaints.unanswered(view, state, required)
         check_manifest(
             manifest,
             parameters=view.parameters,
             domain=self._node.market.domain,
             task=view.task,
             round_number=state.round,
-            known=self._certificates(view, state),
+            known=[entry for entry in required if entry.owner not in complained],
         )
 
     def _vote(self, view: TaskView, state: RoundRecord, manifest: Manifest, server: int) -> bool:
@@ -166,8 +181,13 @@ class Sealing:
                 signatures[record.server - 1] = signed.signature
         return vote, signatures
 
-    def _certificates(self, view: TaskView, state: RoundRecord) -> list[Certificate]:
-        records = self._node.repository.records(view.task, state.round, (board.CERTIFICATE,))
+    def _certificates(
+        self,
+        view: TaskView,
+        state: RoundRecord,
+        kinds: tuple[str, ...] = (board.CERTIFICATE, board.PULLED_CERTIFICATE),
+    ) -> list[Certificate]:
+        records = self._node.repository.records(view.task, state.round, kinds)
         return [Certificate.decode(record.body, max_bytes=MAX_MANIFEST_BYTES) for record in records]
 
 

@@ -9,6 +9,7 @@ from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.roles.server import board
 from omnilytics.roles.server.answering import Answering
+from omnilytics.roles.server.complaints import Complaints, answer_cut_off, complaint_cut_off
 from omnilytics.roles.server.intake import Intake
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.server.releasing import Releasing
@@ -16,6 +17,7 @@ from omnilytics.roles.server.sealing import Sealing
 from omnilytics.roles.server.settling import Settling
 from omnilytics.roles.task_view import TaskView
 from omnilytics.wire import cbor
+from omnilytics.wire.package import Opening
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,15 @@ class Server:
     def __init__(self, node: ServerNode) -> None:
         self.node = node
         self.intake = Intake(node)
-        self.sealing = Sealing(node)
+        self.complaints = Complaints(node, self.intake)
+        self.sealing = Sealing(node, self.complaints)
         self.answering = self.make_answering()
         self.settling = Settling(node, self.answering)
         self.releasing = Releasing(node, self.settling)
 
     def make_answering(self) -> Answering:
         """Return the part that answers challenges; tests and the demo put a liar here."""
-        return Answering(self.node, self.intake, self.sealing)
+        return Answering(self.node, self.sealing, self.complaints)
 
     def board(self, task: TaskId, round_number: Round, kinds: tuple[str, ...]) -> bytes:
         """Return the public records of these kinds, as CBOR."""
@@ -61,6 +64,18 @@ class Server:
     ) -> bytes | None:
         """Return the sealed package kept for another server."""
         return self.node.repository.held(task, round_number, server, owner)
+
+    async def accept_answer(self, task: TaskId, round_number: Round, body: bytes) -> None:
+        """Take an owner's opening of a package that its server complained about."""
+        view = await self.node.view(task)
+        state = self.node.market.round_state(task)
+        now = self.node.chain.head_timestamp()
+        if (state.round, state.phase) != (round_number, Phase.OPEN):
+            raise VerificationError("the round takes no answers", got=state.phase.name)
+        if now >= answer_cut_off(view, state):
+            raise VerificationError("answers to complaints have ended", got=now)
+        opening = Opening.decode(body, max_bytes=view.parameters.package_bytes)
+        self.complaints.accept_answer(view, state, opening)
 
     async def step(self, task: TaskId) -> StepResult:
         """Do everything that the task's current round allows now.
@@ -83,7 +98,10 @@ class Server:
         if self.node.chain.head_timestamp() < state.submission_deadline:
             return StepResult(changed, wait_for_time=state.submission_deadline)
         changed |= await self.sealing.step(view, state)
-        return StepResult(changed, wait_for_time=state.seal_deadline)
+        now = self.node.chain.head_timestamp()
+        moments = (complaint_cut_off(view, state), answer_cut_off(view, state), state.seal_deadline)
+        waiting = next((moment for moment in moments if moment > now), state.seal_deadline)
+        return StepResult(changed, wait_for_time=waiting)
 
     async def _step_sealed(self, view: TaskView, state: RoundRecord, changed: bool) -> StepResult:
         if self.node.chain.head() < state.challenge_final_block:

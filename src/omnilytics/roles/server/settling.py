@@ -90,15 +90,18 @@ class Settling:
     # transcripts and settlements
 
     async def _propose(self, view: TaskView, state: RoundRecord, sealed: SealedRound) -> bool:
-        if self._transcripts(view, state):
-            return False
+        """Publish the transcript of all evidence held; again if more became known since."""
+        words = self._answering.words(view, state)
         convictions = self._answering.convictions(view, state)
+        openings = self._answering.openings(view, state)
+        for known in self._transcripts(view, state):
+            try:
+                check_complete(known, words=words, convictions=convictions, openings=openings)
+            except VerificationError:
+                continue
+            return False
         transcript, resolution = build_transcript(
-            sealed,
-            self._answering.words(view, state),
-            convictions,
-            self._answering.openings(view, state),
-            await self.payout_state(view),
+            sealed, words, convictions, openings, await self.payout_state(view)
         )
         if len(resolution.standing) < view.parameters.quorum:
             return False  # no settlement is possible; the round will be voided
@@ -165,14 +168,15 @@ class Settling:
         payouts: PayoutState,
     ) -> None:
         windows = view.specification.windows
-        by_block = state.sealed_block + windows.words_blocks
+        words_block = state.sealed_block + windows.words_blocks
+        openings_block = state.sealed_block + windows.openings_blocks
         if transcript.manifest != sealed.manifest or transcript.seed != sealed.seed:
             raise VerificationError("transcript of another sealing")
         check_complete(
             transcript,
-            words=self._answering.words(view, state, by_block=by_block),
-            convictions=self._answering.convictions(view, state),
-            openings=self._answering.openings(view, state),
+            words=self._answering.words(view, state, by_block=words_block),
+            convictions=self._answering.convictions(view, state, by_block=openings_block),
+            openings=self._answering.openings(view, state, by_block=openings_block),
         )
         openings = await self._openings(view, state, transcript)
         check_transcript(transcript, sealed, openings, payouts)
