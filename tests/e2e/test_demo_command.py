@@ -71,7 +71,7 @@ def test_the_default_demo_reaches_what_it_promises(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_gas_of_a_round_depends_neither_on_owners_nor_on_the_model(tmp_path: Path) -> None:
-    few = _demo(tmp_path, "--dataset", "breast-cancer", "--owners", "4", "--rounds", "5")
+    few = _demo(tmp_path, "--dataset", "breast-cancer", "--owners", "5", "--rounds", "5")
     many = _demo(tmp_path, "--owners", "24", "--rounds", "5")
     assert many["parameters"] > 3 * few["parameters"]
     for call in ("open_round", "seal", "settle"):
@@ -88,7 +88,7 @@ def test_gas_of_a_round_depends_neither_on_owners_nor_on_the_model(tmp_path: Pat
     [
         (("demo", "--dataset", "mnist"), 2, "unknown data set"),
         (("demo", "--dataset", "breast-cancer", "--model", "cnn"), 2, "needs images"),
-        (("demo", "--owners", "3"), 2, "at least one honest"),
+        (("demo", "--owners", "4"), 2, "two honest"),
         (("demo", "--servers", "4"), 2, "no such committee"),
         (("demo", "--servers", "7", "--errors", "2"), 2, "no such committee"),
         (("demo", "--rounds", "0"), 2, "impossible number of rounds"),

@@ -31,8 +31,8 @@ def test_a_server_that_is_down_gets_its_packages_from_holders(tmp_path: Path) ->
     async def scenario() -> None:
         async with market_world(tmp_path) as world:
             world.cut_off(3)
-            opened, contributions = await world.open_and_contribute([0])
-            (entry,) = contributions.values()
+            opened, contributions = await world.open_and_contribute([0, 1])
+            entry = next(iter(contributions.values()))
             assert {held.server for held in entry.certificate.held} == {3}
             assert len(entry.certificate.held) == 2  # e + 1 holders
             assert 3 not in {receipt.server for receipt in entry.certificate.receipts}
@@ -62,11 +62,11 @@ class _RubbishOwner(DataOwner):
 def test_an_owner_answers_a_complaint_or_is_not_sealed(tmp_path: Path, answers: bool) -> None:
     async def scenario() -> None:
         async with market_world(tmp_path, owners=5) as world:
-            cheat = world.market.owners[1]
+            cheat = world.market.owners[2]
             cheat.__class__ = _RubbishOwner
             if not answers:
                 cheat.answer_complaints = _no_answer  # type: ignore[assignment,method-assign]
-            opened, contributions = await world.open_and_contribute([0, 1])
+            opened, contributions = await world.open_and_contribute([0, 1, 2])
             assert {entry.server for entry in contributions[cheat.address].certificate.held} == {3}
             settled = await world.settle(opened)
             assert settled is not None
@@ -76,8 +76,8 @@ def test_an_owner_answers_a_complaint_or_is_not_sealed(tmp_path: Path, answers: 
             assert [(record.server, record.subject) for record in complaints] == [
                 (3, cheat.address)
             ]
-            honest = world.market.owners[0].address
-            accepted = [honest, cheat.address] if answers else [honest]
+            accepted = [owner.address for owner in world.market.owners[:2]]
+            accepted += [cheat.address] if answers else []
             (resolution,) = await _audit_all(world)
             assert sorted(resolution.accepted) == sorted(accepted)
             assert settled.v_bitmap == 0b11111  # no server was silenced
@@ -94,7 +94,7 @@ async def _no_answer(_task: TaskId) -> bool:
 def test_a_round_settles_with_one_server_down_for_good(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with market_world(tmp_path) as world:
-            opened, contributions = await world.open_and_contribute([0])
+            opened, contributions = await world.open_and_contribute([0, 1])
             world.cut_off(4)
             down = world.market.servers.pop(3)
             settled = await world.settle(opened)
@@ -110,7 +110,7 @@ def test_a_round_settles_with_one_server_down_for_good(tmp_path: Path) -> None:
 def test_two_servers_down_void_the_round_and_the_next_one_settles(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with market_world(tmp_path) as world:
-            opened, _ = await world.open_and_contribute([0])
+            opened, _ = await world.open_and_contribute([0, 1])
             servers = list(world.market.servers)
             world.market.servers[:] = servers[:3]
             world.cut_off(4)
@@ -122,7 +122,7 @@ def test_two_servers_down_void_the_round_and_the_next_one_settles(tmp_path: Path
             world.market.servers[:] = servers
             world.reconnect(4)
             world.reconnect(5)
-            opened, contributions = await world.open_and_contribute([0])
+            opened, contributions = await world.open_and_contribute([0, 1])
             settled = await world.settle(opened)
             assert settled is not None
             assert settled.accepted_count == len(contributions)
@@ -136,7 +136,7 @@ def test_every_server_may_restart_between_any_two_steps(
 ) -> None:
     async def scenario() -> None:
         async with market_world(tmp_path) as world:
-            opened, contributions = await world.open_and_contribute([0])
+            opened, contributions = await world.open_and_contribute([0, 1])
             step = type(world.market.servers[0]).step
 
             async def restart_then_step(self: object, task: object) -> object:
@@ -193,7 +193,7 @@ async def _audit_all(world: MarketWorld) -> list[Resolution]:
 def test_no_word_before_n_minus_e_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with market_world(tmp_path) as world:
-            opened, _ = await world.open_and_contribute([0])
+            opened, _ = await world.open_and_contribute([0, 1])
             servers = world.market.servers
             complaints = world.view.specification.windows.complaint_seconds
             world.market.chain.wait_for_time(opened.submission_deadline + complaints)
@@ -222,7 +222,7 @@ def test_no_word_before_n_minus_e_seeds(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_sum_is_not_released_before_it_is_final(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with market_world(tmp_path) as world:
-            opened, _ = await world.open_and_contribute([0])
+            opened, _ = await world.open_and_contribute([0, 1])
             with pytest.raises(VerificationError, match="not settled"):
                 await world.market.model_owner.recover(opened.round)
             settled = await world.settle(opened)
@@ -237,7 +237,7 @@ def test_the_sum_is_not_released_before_it_is_final(tmp_path: Path) -> None:
 def test_only_the_model_owner_gets_shares_of_the_sum(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with market_world(tmp_path) as world:
-            opened, _ = await world.open_and_contribute([0])
+            opened, _ = await world.open_and_contribute([0, 1])
             settled = await world.settle(opened)
             assert settled is not None
             world.market.model_owner.key = world.market.owners[0].key
@@ -250,10 +250,10 @@ def test_only_the_model_owner_gets_shares_of_the_sum(tmp_path: Path) -> None:
 def test_a_late_submission_is_refused(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with market_world(tmp_path) as world:
-            opened, _ = await world.open_and_contribute([0])
+            opened, _ = await world.open_and_contribute([0, 1])
             world.market.chain.wait_for_time(opened.submission_deadline)
             with pytest.raises((PeerError, VerificationError)):
-                await world.market.owners[1].contribute(world.view.task, opened.round)
+                await world.market.owners[2].contribute(world.view.task, opened.round)
 
     asyncio.run(scenario())
 
@@ -288,11 +288,11 @@ def test_committees_of_honest_servers_settle_and_void_on_silence(
             opened, contributions = await world.open_and_contribute()
             settled = await world.settle(opened)
             assert settled is not None
-            assert settled.accepted_count == 1  # the three cheats are out, without any opening
+            assert settled.accepted_count == 2  # the three cheats are out, without any opening
             recovered = await world.recover(settled)
-            honest = world.market.owners[0].address
-            assert np.array_equal(recovered.total, expected_sum(contributions, [honest]))
-            opened, _ = await world.open_and_contribute([0])
+            honest = [owner.address for owner in world.market.owners[:2]]
+            assert np.array_equal(recovered.total, expected_sum(contributions, honest))
+            opened, _ = await world.open_and_contribute([0, 1])
             silent = world.market.servers.pop()
             world.cut_off(servers)
             assert await world.settle(opened) is None
@@ -306,7 +306,7 @@ def test_sweeps_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     async def scenario() -> None:
         async with market_world(tmp_path) as world:
-            opened, _ = await world.open_and_contribute([0])
+            opened, _ = await world.open_and_contribute([0, 1])
             with pytest.raises(Exception, match="did not settle"):
                 await world.settle(opened)
 

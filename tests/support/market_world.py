@@ -96,7 +96,7 @@ async def market_world(
     folder: Path, *, specification: Mapping[str, object] | None = None, **options: int
 ) -> AsyncIterator[MarketWorld]:
     """Run a market on breast-cancer with few owners, ready for its first round."""
-    settings: dict[str, object] = {"dataset": "breast-cancer", "owners": 4, "rounds": 3, **options}
+    settings: dict[str, object] = {"dataset": "breast-cancer", "owners": 5, "rounds": 3, **options}
     market = set_up_market(check_options(**settings), folder)  # type: ignore[arg-type]
     try:
         task = demo_specification(market, calibrate_demo(market))

@@ -234,7 +234,7 @@ class World:
                 submission_seconds=10,
                 complaint_seconds=0,
                 seal_seconds=10,
-                rotation_seconds=0,
+                rotation_seconds=1,
                 delta_blocks=1,
                 confirmations=0,
                 words_blocks=5,

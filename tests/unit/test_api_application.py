@@ -58,6 +58,7 @@ class StandIn:
         self._error = error
         self.intake = SimpleNamespace(
             identify_model_owner=self._identify,
+            identify_owner=self._identify,
             package_limit=self._package_limit,
             store_artefact=self._store_artefact,
             accept_package=self._accept_package,
@@ -85,7 +86,7 @@ class StandIn:
         self._record("held", task, round_number, server, owner)
         return b"held" if server == 4 else None
 
-    def _identify(self, task: TaskId, header: str | None, now: int) -> tuple[str | None, int]:
+    def _identify(self, _who: object, header: str | None, now: int) -> tuple[str | None, int]:
         if self._error is not None:
             raise self._error
         return header, now
@@ -102,15 +103,30 @@ class StandIn:
         self._record("answer", task, round_number, body)
 
     async def _accept_package(
-        self, task: TaskId, round_number: Round, owner: Address, body: bytes
+        self,
+        task: TaskId,
+        round_number: Round,
+        owner: Address,
+        body: bytes,
+        *,
+        path: str,
+        request: tuple[str, int],
     ) -> bytes:
-        self._record("package", task, round_number, owner, body)
+        self._record("package", task, round_number, owner, body, path, *request)
         return b"receipt"
 
     async def _hold_package(
-        self, task: TaskId, round_number: Round, server: int, owner: Address, body: bytes
+        self,
+        task: TaskId,
+        round_number: Round,
+        server: int,
+        owner: Address,
+        body: bytes,
+        *,
+        path: str,
+        request: tuple[str, int],
     ) -> bytes:
-        self._record("hold", task, round_number, server, owner, body)
+        self._record("hold", task, round_number, server, owner, body, path, *request)
         return b"signed held"
 
     async def _accept_certificate(self, task: TaskId, round_number: Round, body: bytes) -> None:
@@ -155,8 +171,18 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
             b"",
         ),
         (1, ("blob", NAME), 200, b"content"),
-        (2, ("package", 3, 7, OWNER, b"body"), 200, b"receipt"),
-        (3, ("hold", 3, 7, 4, OWNER, b"body"), 200, b"signed held"),
+        (
+            2,
+            ("package", 3, 7, OWNER, b"body", ROUTES[2][1], "signed", 1_700_000_000),
+            200,
+            b"receipt",
+        ),
+        (
+            3,
+            ("hold", 3, 7, 4, OWNER, b"body", ROUTES[3][1], "signed", 1_700_000_000),
+            200,
+            b"signed held",
+        ),
         (4, ("held", 3, 7, 4, OWNER), 200, b"held"),
         (5, ("certificate", 3, 7, b"body"), 204, b""),
         (6, ("board", 3, 7, ("seed", "words")), 200, b"board"),
@@ -177,9 +203,9 @@ def test_routes(route: int, call: tuple[Any, ...], status: int, content: bytes) 
 
 def test_a_missing_authentication_header_reaches_the_server_as_none() -> None:
     server = StandIn()
-    for method, path in (ROUTES[0], ROUTES[7]):
+    for method, path in (ROUTES[0], ROUTES[2], ROUTES[3], ROUTES[7]):
         send(server, method, path, content=b"")
-    assert [call[-2] for call in server.calls] == [None, None]
+    assert [call[-2] for call in server.calls] == [None] * 4
 
 
 def test_unknown_content_is_404() -> None:
@@ -316,8 +342,8 @@ def test_the_client_and_the_application_agree() -> None:
             client = ServerClient("http://test", http)
             task, number = TaskId(3), Round(7)
             assert await client.blob("fetch", NAME) == b"content"
-            assert await client.put_package(task, number, OWNER, b"p") == b"receipt"
-            assert await client.put_held(task, number, 4, OWNER, b"p") == b"signed held"
+            assert await client.put_package(task, number, OWNER, b"p", {}) == b"receipt"
+            assert await client.put_held(task, number, 4, OWNER, b"p", {}) == b"signed held"
             assert await client.get_held(task, number, 4, OWNER) == b"held"
             await client.post_certificate(task, number, b"c")
             await client.put_artefact(task, NAME, b"a", {HEADER: "signed"})

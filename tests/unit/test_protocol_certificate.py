@@ -9,7 +9,12 @@ from protocol_world import Submission, World
 
 from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Hash32, Round, TaskId
-from omnilytics.protocol.certificate import build_manifest, check_certificate, check_manifest
+from omnilytics.protocol.certificate import (
+    build_manifest,
+    check_certificate,
+    check_manifest,
+    merge_certificates,
+)
 from omnilytics.sharing.committee import OFFERED, Committee
 from omnilytics.wire.hashing import merkle_leaf, merkle_root
 from omnilytics.wire.transcript import Certificate, HeldSignature, Manifest, ReceiptSignature
@@ -99,27 +104,46 @@ def test_honest_committees_need_every_receipt(committee: Committee) -> None:
         check(partial(world, receipts=range(1, committee.servers), held=held), world)
 
 
-def test_a_receipt_given_twice_counts_once() -> None:
+def test_signatures_stand_in_order_each_once_and_none_idle() -> None:
     world = World()
     certificate = partial(world, receipts=[1, 2, 3, 3, 3])
     certificate = with_held(world, certificate, [(h, s, PACKAGE) for s in (4, 5) for h in (1, 2)])
-    with pytest.raises(VerificationError, match="too few receipts"):
+    with pytest.raises(VerificationError, match="receipts are not sorted"):
         check(certificate, world)
+    with pytest.raises(VerificationError, match="receipts are not sorted"):
+        check(partial(world, receipts=[2, 1, 3, 4, 5]), world)
+    idle = partial(world, receipts=[1, 2, 3, 4, 5], held=[(1, 5, PACKAGE), (2, 5, PACKAGE)])
+    with pytest.raises(VerificationError, match="held for a server that gave a receipt"):
+        check(idle, world)
+
+
+def test_merging_unites_receipts_and_drops_what_they_replace() -> None:
+    world = World()
+    whole = world.submit().certificate
+    left = whole.model_copy(update={"receipts": whole.receipts[:4]})
+    left = with_held(world, left, [(1, 5, PACKAGE), (2, 5, PACKAGE)])
+    right = whole.model_copy(update={"receipts": whole.receipts[1:]})
+    right = with_held(world, right, [(2, 1, PACKAGE), (3, 1, PACKAGE)])
+    for first, second in ((left, right), (right, left)):
+        merged = merge_certificates(first, second)
+        assert merged == whole
+        check(merged, world)
+    assert merge_certificates(left, left) == left
 
 
 def test_a_holder_named_twice_counts_once() -> None:
     world = World()
-    with pytest.raises(VerificationError, match="neither given a receipt"):
+    with pytest.raises(VerificationError, match="held packages are not sorted"):
         check(partial(world, receipts=[1, 2, 3, 4], held=[(1, 5, PACKAGE)] * 2), world)
 
 
 def test_a_server_is_no_holder_of_its_own_package() -> None:
     world = World()
-    held = [(5, 5, PACKAGE), (1, 5, PACKAGE)]
+    held = [(1, 5, PACKAGE), (5, 5, PACKAGE)]
     certificate = partial(world, receipts=[1, 2, 3, 4], held=held)
     with pytest.raises(VerificationError, match="neither given a receipt"):
         check(certificate, world)
-    check(with_held(world, certificate, [(2, 5, PACKAGE)]), world)
+    check(partial(world, receipts=[1, 2, 3, 4], held=[*held[:1], (2, 5, PACKAGE)]), world)
 
 
 def test_holders_must_keep_the_same_package() -> None:
@@ -173,13 +197,13 @@ def test_held_messages_are_bound_to_what_they_say() -> None:
     good = certificate.held[0]
     other = partial(world, receipts=[1, 2, 3, 4])
     forgeries: list[HeldSignature] = [
-        good.model_copy(update={"holder": 3}),
-        good.model_copy(update={"server": 4}),
+        certificate.held[1].model_copy(update={"holder": 3}),
         good.model_copy(update={"package_hash": OTHER_PACKAGE}),
         world.held(1, 5, other, PACKAGE),
     ]
     for forged in forgeries:
-        held = (forged, certificate.held[1])
+        rest = certificate.held[1] if forged.holder == 1 else good
+        held = tuple(sorted((forged, rest), key=lambda entry: entry.holder))
         with pytest.raises(VerificationError, match="Held was signed by another key"):
             check(certificate.model_copy(update={"held": held}), world)
     beyond = good.model_copy(update={"holder": 6})

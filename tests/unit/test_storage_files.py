@@ -112,7 +112,8 @@ def test_content_is_flushed_before_the_rename_and_the_folder_after(
     monkeypatch.setattr(os, "fsync", flush)
     monkeypatch.setattr(Path, "replace", rename)
     ContentFiles(tmp_path).put(b"content")
-    assert steps == ["flush file", "rename", "flush folder"]
+    # first the new shard of the folder, then the content, then its name
+    assert steps == ["flush folder", "flush file", "rename", "flush folder"]
 
 
 def test_folders_are_the_owners_alone(tmp_path: Path) -> None:

@@ -126,9 +126,14 @@ def test_one_receipt_for_each_owner_and_round(reopen: Open) -> None:
     repository.claim_receipt(TASK, Round(3), OWNER, SECOND)
     repository.claim_receipt(TaskId(2), ROUND, OWNER, SECOND)
     repository.claim_receipt(TASK, ROUND, OTHER_OWNER, SECOND)
-    assert repository.submission_count(TASK, ROUND) == 2
-    assert repository.submission_count(TASK, Round(3)) == 1
-    assert repository.submission_count(TASK, Round(4)) == 0
+    assert repository.owner_count(TASK, ROUND) == 2
+    assert repository.owner_count(TASK, Round(3)) == 1
+    assert repository.owner_count(TASK, Round(4)) == 0
+    repository.add_held(TASK, Round(4), 2, OWNER, b"sealed")
+    repository.add_held(TASK, Round(4), 3, OWNER, b"sealed for another")
+    assert repository.owner_count(TASK, Round(4)) == 1
+    assert repository.knows_owner(TASK, Round(4), OWNER)
+    assert not repository.knows_owner(TASK, Round(4), OTHER_OWNER)
 
 
 def test_the_first_held_package_stays(reopen: Open) -> None:

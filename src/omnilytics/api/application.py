@@ -20,6 +20,7 @@ from omnilytics.foundation.errors import (
     MalformedError,
     OmniLyticsError,
     PeerError,
+    UsageError,
     VerificationError,
 )
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
@@ -83,12 +84,22 @@ def _add_round_routes(application: FastAPI, server: Server, now: Callable[[], fl
 
     @application.put(prefix + "/submissions/{owner}")
     async def put_package(
-        task: TaskPath, round_number: RoundPath, owner: OwnerPath, request: Request
+        task: TaskPath,
+        round_number: RoundPath,
+        owner: OwnerPath,
+        request: Request,
+        authentication: Authentication = None,
     ) -> Response:
-        """Store this server's sealed package; returns the signed receipt."""
+        """Store this server's sealed package (its owner); returns the signed receipt."""
+        signed = server.intake.identify_owner(_address(owner), authentication, int(now()))
         body = await _body(request, await server.intake.package_limit(TaskId(task)))
         receipt = await server.intake.accept_package(
-            TaskId(task), Round(round_number), _address(owner), body
+            TaskId(task),
+            Round(round_number),
+            _address(owner),
+            body,
+            path=request.url.path,
+            request=signed,
         )
         return _content(receipt)
 
@@ -99,11 +110,19 @@ def _add_round_routes(application: FastAPI, server: Server, now: Callable[[], fl
         index: ServerPath,
         owner: OwnerPath,
         request: Request,
+        authentication: Authentication = None,
     ) -> Response:
-        """Keep another server's sealed package; returns the signed Held message."""
+        """Keep another server's sealed package (its owner); returns the signed Held message."""
+        signed = server.intake.identify_owner(_address(owner), authentication, int(now()))
         body = await _body(request, await server.intake.package_limit(TaskId(task)))
         held = await server.intake.hold_package(
-            TaskId(task), Round(round_number), index, _address(owner), body
+            TaskId(task),
+            Round(round_number),
+            index,
+            _address(owner),
+            body,
+            path=request.url.path,
+            request=signed,
         )
         return _content(held)
 
@@ -186,6 +205,7 @@ _STATUS: tuple[tuple[type[OmniLyticsError], int], ...] = (
     (NotFoundError, 404),
     (MalformedError, 400),
     (VerificationError, 403),
+    (UsageError, 400),
     (PeerError, 503),
     (ChainError, 503),
 )

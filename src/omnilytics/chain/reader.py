@@ -96,6 +96,22 @@ class MarketReader:
                 present.pop(event.server, None)
         return tuple(self.server(address) for address in present)
 
+    def registration(self, address: Address, block_number: int) -> ServerRegistered:
+        """Return how a server was registered at a block, also if it has left since.
+
+        Raises:
+            ChainError: It was not registered then.
+        """
+        found: ServerRegistered | None = None
+        for event in self.index.events():
+            if event.position.block_number > block_number:
+                break
+            if isinstance(event, ServerRegistered) and event.server == address:
+                found = event
+        if found is None:
+            raise ChainError("server not registered", server=show_address(address))
+        return found
+
     def claimed(self, task: TaskId, owner: Address) -> Wei:
         """Return what a data owner was paid in a task."""
         return Wei(self._view("claimed", task, owner)[0])

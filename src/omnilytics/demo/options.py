@@ -12,8 +12,8 @@ from omnilytics.learning.models import MODEL_NAMES
 from omnilytics.learning.presets import PRESETS
 from omnilytics.sharing.committee import OFFERED, Committee
 
-MIN_OWNERS = 4
-"""Three cheats and one honest owner."""
+MIN_OWNERS = 5
+"""Three cheats and two honest owners: a sum over one would be its vector."""
 MAX_OWNERS = 200
 
 
@@ -74,7 +74,7 @@ def check_options(
         )
     if not MIN_OWNERS <= owners <= MAX_OWNERS:
         raise UsageError(
-            "the demo has three cheating owners and needs at least one honest one",
+            "the demo has three cheating owners and needs two honest ones",
             got=f"--owners {owners}",
             want=f"{MIN_OWNERS} to {MAX_OWNERS}",
         )

@@ -15,7 +15,7 @@ from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.wire.eip712 import Domain
 from omnilytics.wire.messages import Held, Receipt, Submission
 from omnilytics.wire.signatures import verify
-from omnilytics.wire.transcript import Certificate, Manifest
+from omnilytics.wire.transcript import Certificate, HeldSignature, Manifest
 
 
 def check_certificate(
@@ -28,6 +28,7 @@ def check_certificate(
 ) -> None:
     """Raise VerificationError unless the certificate holds for an owner that the task admits."""
     owner = certificate.owner
+    _check_form(certificate)
     if not parameters.admission.admits(owner):
         raise VerificationError("the task does not admit this owner", owner=show_address(owner))
     submission = Submission(task=task, round=round_number, commitment=certificate.commitment)
@@ -46,6 +47,40 @@ def check_certificate(
                 server=server,
                 owner=show_address(owner),
             )
+
+
+def _check_form(certificate: Certificate) -> None:
+    """Raise VerificationError unless signatures are in order, each once, and none is idle."""
+    servers = [entry.server for entry in certificate.receipts]
+    places = [(entry.server, entry.holder) for entry in certificate.held]
+    if any(first >= second for first, second in pairwise(servers)):
+        raise VerificationError("receipts are not sorted by server, or one stands twice")
+    if any(first >= second for first, second in pairwise(places)):
+        raise VerificationError("held packages are not sorted, or one stands twice")
+    if {server for server, _ in places} & set(servers):
+        raise VerificationError("a package is held for a server that gave a receipt")
+
+
+def merge_certificates(first: Certificate, second: Certificate) -> Certificate:
+    """Return one certificate with the receipts of both, which must be checked.
+
+    What an owner shows to different servers may differ in receipts; merged, all servers come to
+    know the same ones, and a complaint of a server that gave one counts nowhere.
+    """
+    receipts = {entry.server: entry for entry in (*second.receipts, *first.receipts)}
+    held: dict[int, tuple[HeldSignature, ...]] = {}
+    for certificate in (second, first):
+        for entry in certificate.held:
+            if entry.server not in receipts:
+                held[entry.server] = tuple(
+                    other for other in certificate.held if other.server == entry.server
+                )
+    return first.model_copy(
+        update={
+            "receipts": tuple(receipts[server] for server in sorted(receipts)),
+            "held": tuple(entry for server in sorted(held) for entry in held[server]),
+        }
+    )
 
 
 def _check_receipts(

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from omnilytics.chain.evidence import settlements
 from omnilytics.chain.reader import MarketReader
-from omnilytics.chain.records import RoundSettled
+from omnilytics.chain.records import RoundSettled, challenge_seed
 from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.certificate import check_manifest
 from omnilytics.protocol.resolve import Resolution
-from omnilytics.protocol.settlement import PayoutState, SealedRound, check_transcript
+from omnilytics.protocol.settlement import (
+    PayoutState,
+    SealedRound,
+    check_transcript,
+    settlement_message,
+)
 from omnilytics.roles.task_view import (
     Connect,
     TaskView,
@@ -27,6 +33,7 @@ from omnilytics.roles.task_view import (
 from omnilytics.validity.challenge import Challenge
 from omnilytics.wire.hashing import EMPTY_ROOT
 from omnilytics.wire.package import Opening
+from omnilytics.wire.signatures import verify
 from omnilytics.wire.transcript import Transcript
 
 
@@ -62,8 +69,26 @@ class Auditor:
         sealed = self._sealed_round(view, settled, transcript)
         openings = await self._openings(view, transcript)
         resolution = check_transcript(transcript, sealed, openings, self._payouts)
+        self._check_chain(settled, sealed, transcript)
         self._payouts = PayoutState(self._payouts.after(resolution.accepted), settled.payouts_root)
         return AuditedRound(settled, transcript, resolution)
+
+    def _check_chain(
+        self, settled: RoundSettled, sealed: SealedRound, transcript: Transcript
+    ) -> None:
+        """Check what the chain recorded against the transcript, signatures included."""
+        if settled.accepted_count != len(transcript.accepted):
+            raise VerificationError("the settlement paid another number of owners")
+        words = {entry.server: entry for entry in transcript.words}
+        signed = settlements(self._market, settled)
+        for index, entry in signed.items():
+            expected = settlement_message(transcript, words[index + 1], sealed.context)
+            if entry.settlement != expected:
+                raise VerificationError("a batch word is not that of its words", server=index + 1)
+            member = sealed.parameters.member(index + 1)
+            verify(entry.settlement, entry.signature, member, sealed.context.domain)
+        if len(signed) < sealed.parameters.quorum:
+            raise VerificationError("fewer than n - e servers signed", got=len(signed))
 
     def _sealed_round(
         self, view: TaskView, settled: RoundSettled, transcript: Transcript
@@ -72,8 +97,11 @@ class Auditor:
         sealed = self._market.round_sealed(view.task, settled.round)
         if sealed is None or transcript.manifest.root() != sealed.submissions_root:
             raise VerificationError("the manifest is not the one that was sealed")
-        if transcript.seed != settled.seed:
-            raise VerificationError("the transcript has another seed than the settlement")
+        delta = view.specification.windows.delta_blocks
+        block_hash = self._market.chain.block_hash(sealed.position.block_number + delta)
+        seed = challenge_seed(block_hash, view.task, settled.round, sealed.submissions_root)
+        if not transcript.seed == settled.seed == seed:
+            raise VerificationError("the seed is not that of the challenge block")
         check_manifest(
             transcript.manifest,
             parameters=view.parameters,

@@ -8,14 +8,15 @@ by the hashes on chain, the artefact by the closed operation list.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from omnilytics.algebra.fixed_point import IntegerVector, round_vector
 from omnilytics.chain.reader import MarketReader
-from omnilytics.chain.records import TransactionReceipt
+from omnilytics.chain.records import Phase, TransactionReceipt
 from omnilytics.chain.writer import MarketWriter
-from omnilytics.foundation.errors import OmniLyticsError, PeerError
+from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Address, Round, TaskId, Wei
 from omnilytics.learning.datasets import Batch
@@ -35,6 +36,8 @@ from omnilytics.roles.task_view import (
     round_context,
     task_layout,
 )
+from omnilytics.transport.authentication import authenticate
+from omnilytics.transport.client import held_path, package_path
 from omnilytics.transport.hpke import seal_package
 from omnilytics.transport.meter import Meter
 from omnilytics.wire.envelope import decode_signed
@@ -64,11 +67,14 @@ class Contribution:
 
 @dataclass
 class _Sent:
-    """What was submitted in the latest round, kept to answer complaints."""
+    """What was prepared for the latest round, kept to send it again and to answer complaints."""
 
     context: RoundContext
-    certificate: Certificate
     packages: list[Opening]
+    sealed: list[SealedPackage]
+    vector: IntegerVector
+    clip_factor: float
+    certificate: Certificate | None = None
     answered: set[int] = field(default_factory=set)
 
     def __repr__(self) -> str:
@@ -87,8 +93,23 @@ class DataOwner:
         connect: Connect,
         batches: BatchSource,
         randomness: Randomness,
+        now: Callable[[], float] = time.time,
+        fewest_owners: int = 2,
         meter: Meter | None = None,
     ) -> None:
+        """Take what the owner is and has.
+
+        Args:
+            key: Signs submissions and requests.
+            market: The market on its chain.
+            writer: Sends claims.
+            connect: Makes clients of servers.
+            batches: Gives the private batch of a round.
+            randomness: For seeds, blinds and masks.
+            now: Clock in unix seconds, for authenticated requests.
+            fewest_owners: Tasks that may release a sum over fewer are refused.
+            meter: Counts seconds by phase.
+        """
         self.key = key
         self.address: Address = key.address
         self.market = market
@@ -97,17 +118,29 @@ class DataOwner:
         self.meter = meter or Meter()
         self._connect = connect
         self._batches = batches
+        self._now = now
+        self._fewest_owners = fewest_owners
         self._views: dict[TaskId, TaskView] = {}
         self._sent: dict[TaskId, _Sent] = {}
 
     async def view(self, task: TaskId) -> TaskView:
         """Return the checked task."""
         if task not in self._views:
-            self._views[task] = await fetch_task(self.market, task, self._connect)
+            view = await fetch_task(self.market, task, self._connect)
+            if view.parameters.min_owners < self._fewest_owners:
+                raise VerificationError(
+                    "the task may release a sum over fewer owners than this owner accepts",
+                    got=view.parameters.min_owners,
+                    want=f">= {self._fewest_owners}",
+                    task=task,
+                )
+            self._views[task] = view
         return self._views[task]
 
     async def contribute(self, task: TaskId, round_number: Round) -> Contribution:
         """Compute, prove, share and submit one gradient.
+
+        A repeat in the same round, after a failure or not, sends the same packages again.
 
         Raises:
             ModelError: The artefact is refused or the gradient is not finite.
@@ -115,19 +148,27 @@ class DataOwner:
         """
         view = await self.view(task)
         context = round_context(self.market, task, round_number)
+        sent = self._sent.get(task)
+        if sent is None or sent.context != context:
+            sent = self._sent[task] = await self._prepare(view, context)
+        with self.meter.measure("submit"):
+            sent.certificate = await self._submit(view, context, sent.sealed)
+        return Contribution(
+            round=round_number,
+            certificate=sent.certificate,
+            vector=sent.vector,
+            clip_factor=sent.clip_factor,
+        )
+
+    async def _prepare(self, view: TaskView, context: RoundContext) -> _Sent:
         artefact = await self._artefact(view, context)
         with self.meter.measure("gradient"):
-            gradient = await asyncio.to_thread(self._gradient, view, artefact, round_number)
+            gradient = await asyncio.to_thread(self._gradient, view, artefact, context.round)
         with self.meter.measure("protect"):
             rounded, factor = await asyncio.to_thread(self.encode, view, gradient)
             packages = await asyncio.to_thread(self.build_packages, view, context, rounded)
             sealed = await asyncio.to_thread(self._seal, view, context, packages)
-        with self.meter.measure("submit"):
-            certificate = await self._submit(view, context, sealed)
-        self._sent[task] = _Sent(context, certificate, packages)
-        return Contribution(
-            round=round_number, certificate=certificate, vector=rounded, clip_factor=factor
-        )
+        return _Sent(context, packages, sealed, rounded, factor)
 
     async def answer_complaints(self, task: TaskId) -> bool:
         """Open the package of a server that complains about it; tell whether there was one.
@@ -137,10 +178,14 @@ class DataOwner:
         """
         sent = self._sent.get(task)
         view = await self.view(task)
-        if sent is None or len(sent.certificate.receipts) == len(view.parameters.servers):
+        if sent is None or sent.certificate is None:
             return False
+        if len(sent.certificate.receipts) == len(view.parameters.servers):
+            return False
+        if self.market.round_state(task).phase != Phase.OPEN:
+            return False  # too late: an opening would only give a share away
         answered = False
-        for server in await self._complaining_servers(view, sent):
+        for server in await self._complaining_servers(view, sent, sent.certificate):
             sent.answered.add(server)
             body = sent.packages[server - 1].encode()
             for endpoint in self._endpoints(view):
@@ -192,30 +237,32 @@ class DataOwner:
 
     # inside a contribution
 
-    async def _complaining_servers(self, view: TaskView, sent: _Sent) -> set[int]:
+    async def _complaining_servers(
+        self, view: TaskView, sent: _Sent, certificate: Certificate
+    ) -> set[int]:
         """Return the servers without receipt whose signed complaint is on a board."""
         wanted = Complaint(
             task=sent.context.task,
             round=sent.context.round,
             owner=self.address,
-            commitment=sent.certificate.commitment,
+            commitment=certificate.commitment,
         )
-        taken = {receipt.server for receipt in sent.certificate.receipts} | sent.answered
+        taken = {receipt.server for receipt in certificate.receipts} | sent.answered
         found: set[int] = set()
         for endpoint in self._endpoints(view):
             try:
                 items = await self._connect(endpoint).board(
                     "submit", view.task, sent.context.round, ("complaint",)
                 )
-                signed = [decode_signed(item.body) for item in items]
-                signers = [
-                    entry.signer(sent.context.domain) for entry in signed if entry.message == wanted
-                ]
             except OmniLyticsError:
                 continue
-            found |= {
-                view.server_of(signer) for signer in signers if signer in view.parameters.members
-            }
+            for item in items:
+                try:
+                    signed = decode_signed(item.body)
+                    if signed.message == wanted:
+                        found.add(view.server_of(signed.signer(sent.context.domain)))
+                except VerificationError:
+                    continue
         return found - taken
 
     async def _artefact(self, view: TaskView, context: RoundContext) -> Artefact:
@@ -277,8 +324,14 @@ class DataOwner:
         header = sealed.header
         member = view.specification.committee[header.server - 1]
         try:
+            body = sealed.encode()
+            path = package_path(context.task, context.round, self.address)
             answer = await self._connect(member.endpoint).put_package(
-                context.task, context.round, self.address, sealed.encode()
+                context.task,
+                context.round,
+                self.address,
+                body,
+                self._authenticate(context, path, body),
             )
             signed = decode_signed(answer)
             want = Receipt(
@@ -322,8 +375,15 @@ class DataOwner:
             package_hash=sealed.hash(),
         )
         try:
+            body = sealed.encode()
+            path = held_path(context.task, context.round, header.server, self.address)
             answer = await self._connect(member.endpoint).put_held(
-                context.task, context.round, header.server, self.address, sealed.encode()
+                context.task,
+                context.round,
+                header.server,
+                self.address,
+                body,
+                self._authenticate(context, path, body),
             )
             signed = decode_signed(answer)
             if signed.message != want or signed.signer(context.domain) != member.address:
@@ -362,6 +422,19 @@ class DataOwner:
                 want=enough,
                 hint="submit again before the submission deadline",
             )
+
+    def _authenticate(self, context: RoundContext, path: str, body: bytes) -> dict[str, str]:
+        return authenticate(
+            method="PUT",
+            path=path,
+            body=body,
+            task=context.task,
+            round_number=context.round,
+            time=int(self._now()),
+            key=self.key,
+            domain=context.domain,
+            randomness=self.randomness,
+        )
 
     def _endpoints(self, view: TaskView) -> list[str]:
         return [member.endpoint for member in view.specification.committee]

@@ -14,11 +14,12 @@ from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.records import RoundSettled, TaskTerms
 from omnilytics.chain.records import Windows as ChainWindows
 from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
-from omnilytics.foundation.units import Address, Hash32, Round, TaskId, Wei
+from omnilytics.foundation.units import Address, Hash32, Round, TaskId, Wei, show_address
 from omnilytics.learning.encoding import Layout
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.transport.client import ServerClient
+from omnilytics.validity.statement import TESTS
 from omnilytics.wire.hashing import content_hash
 from omnilytics.wire.task_specification import MAX_SPECIFICATION_BYTES, TaskSpecification
 from omnilytics.wire.transcript import Transcript
@@ -40,6 +41,8 @@ class TaskView:
 
     def server_of(self, address: Address) -> int:
         """Return the evaluation point of a committee member, from 1."""
+        if address not in self.parameters.members:
+            raise VerificationError("not in the task's committee", server=show_address(address))
         return self.parameters.members.index(address) + 1
 
 
@@ -83,12 +86,33 @@ def check_specification(market: MarketReader, task: TaskId, content: bytes) -> T
         raise VerificationError("the specification contradicts the contract's terms", task=task)
     if specification.model_owner != record.model_owner:
         raise VerificationError("the specification names another model owner", task=task)
+    if specification.tests != TESTS:
+        raise VerificationError("too few wraparound tests", got=specification.tests, want=TESTS)
+    _check_members(market, specification, record.created_block)
     return TaskView(
         task=task,
         model_owner=record.model_owner,
         specification=specification,
         parameters=TaskParameters.of(specification),
     )
+
+
+def _check_members(
+    market: MarketReader, specification: TaskSpecification, created_block: int
+) -> None:
+    """Raise VerificationError unless every member has the endpoint and the key it registered.
+
+    Else a model owner could name servers of good repute and its own keys, and read every vector.
+    """
+    for member in specification.committee:
+        registered = market.registration(member.address, created_block)
+        if (member.endpoint, member.hpke_key) != (registered.endpoint, registered.hpke_key):
+            raise VerificationError(
+                "the specification gives a server another endpoint or key than it registered",
+                got=member.endpoint,
+                want=registered.endpoint,
+                server=show_address(member.address),
+            )
 
 
 async def fetch_task(market: MarketReader, task: TaskId, connect: Connect) -> TaskView:

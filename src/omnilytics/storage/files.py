@@ -21,6 +21,8 @@ class ContentFiles:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
+        for leftover in folder.glob("*/*.*"):  # of a crash before the rename
+            leftover.unlink()
 
     def put(self, content: bytes) -> Hash32:
         """Store `content` durably and return its hash."""
@@ -28,7 +30,9 @@ class ContentFiles:
         path = self._path(name)
         if path.exists() and content_hash(path.read_bytes()) == name:
             return name  # a damaged file is written again
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(self._folder)
         temporary = path.with_suffix(f".{os.getpid()}.{os.urandom(4).hex()}")
         with temporary.open("xb") as file:
             file.write(content)

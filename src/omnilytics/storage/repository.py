@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    CompoundSelect,
     Connection,
     Integer,
     LargeBinary,
@@ -28,6 +30,7 @@ from sqlalchemy import (
     event,
     func,
     select,
+    union,
 )
 from sqlalchemy.dialects import sqlite
 
@@ -137,7 +140,7 @@ class Repository:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)  # it holds shares, whatever its mode was before
         self.files = ContentFiles(folder / "content")
-        self._engine = create_engine(f"sqlite:///{folder / 'server.db'}")
+        self._engine = create_engine(f"sqlite:///{folder / 'server.db'}", hide_parameters=True)
         self._batches = _Batches()
         event.listen(self._engine, "connect", _configure_sqlite)
         _metadata.create_all(self._engine)
@@ -250,16 +253,17 @@ class Repository:
                 owner=show_address(owner),
             )
 
-    def submission_count(self, task: TaskId, round_number: Round) -> int:
-        """Return how many owners got a receipt in this round."""
-        columns = _receipts.c
-        query = (
-            select(func.count())
-            .select_from(_receipts)
-            .where(columns.task == task, columns.round == round_number)
-        )
+    def owner_count(self, task: TaskId, round_number: Round) -> int:
+        """Return how many owners have a receipt or a held package in this round."""
+        query = select(func.count()).select_from(_owners(task, round_number).subquery())
         with self._reading() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def knows_owner(self, task: TaskId, round_number: Round, owner: Address) -> bool:
+        """Tell whether the owner has a receipt or a held package in this round."""
+        with self._reading() as connection:
+            rows = connection.execute(_owners(task, round_number))
+            return any(bytes(row.owner) == owner for row in rows)
 
     def add_held(
         self, task: TaskId, round_number: Round, server: int, owner: Address, package: bytes
@@ -372,6 +376,16 @@ def _show_identity(schema: int, chain_id: int, contract: Address, server: Addres
     return (
         f"schema {schema}, chain {chain_id}, "
         f"contract {show_address(contract)}, server {show_address(server)}"
+    )
+
+
+def _owners(task: TaskId, round_number: Round) -> CompoundSelect[Any]:
+    """Select the owners with a receipt or a held package."""
+    return union(
+        *(
+            select(table.c.owner).where(table.c.task == task, table.c.round == round_number)
+            for table in (_receipts, _held)
+        )
     )
 
 

@@ -7,6 +7,8 @@ checked by the caller; nothing here trusts it.
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 
 from omnilytics.foundation.errors import MalformedError, PeerError
@@ -17,6 +19,7 @@ from omnilytics.wire.record import Record
 
 MEDIA_TYPE = "application/vnd.omnilytics.v1+cbor"
 MAX_RESPONSE_BYTES = 256 << 20
+MAX_CALL_SECONDS = 120.0
 
 
 class BoardItem(Record):
@@ -46,25 +49,35 @@ class ServerClient:
         return await self._call(phase, "GET", f"/v1/blobs/{content_hash.hex()}")
 
     async def put_package(
-        self, task: TaskId, round_number: Round, owner: Address, body: bytes
+        self,
+        task: TaskId,
+        round_number: Round,
+        owner: Address,
+        body: bytes,
+        headers: dict[str, str],
     ) -> bytes:
-        """Send a sealed package; returns the signed receipt."""
-        path = f"{_round_path(task, round_number)}/submissions/{show_address(owner)}"
-        return await self._call("submit", "PUT", path, body)
+        """Send a sealed package (its owner); returns the signed receipt."""
+        path = package_path(task, round_number, owner)
+        return await self._call("submit", "PUT", path, body, headers)
 
     async def put_held(
-        self, task: TaskId, round_number: Round, server: int, owner: Address, body: bytes
+        self,
+        task: TaskId,
+        round_number: Round,
+        server: int,
+        owner: Address,
+        body: bytes,
+        headers: dict[str, str],
     ) -> bytes:
-        """Leave another server's sealed package; returns the signed Held message."""
-        path = f"{_round_path(task, round_number)}/held/{server}/{show_address(owner)}"
-        return await self._call("submit", "PUT", path, body)
+        """Leave another server's sealed package (its owner); returns the signed Held message."""
+        path = held_path(task, round_number, server, owner)
+        return await self._call("submit", "PUT", path, body, headers)
 
     async def get_held(
         self, task: TaskId, round_number: Round, server: int, owner: Address
     ) -> bytes:
         """Fetch a sealed package that was left for `server`."""
-        path = f"{_round_path(task, round_number)}/held/{server}/{show_address(owner)}"
-        return await self._call("servers", "GET", path)
+        return await self._call("servers", "GET", held_path(task, round_number, server, owner))
 
     async def post_certificate(self, task: TaskId, round_number: Round, body: bytes) -> None:
         """Publish an owner's certificate."""
@@ -106,9 +119,12 @@ class ServerClient:
         headers = {"Content-Type": MEDIA_TYPE, **(headers or {})}
         url = _url(self.endpoint, path)
         try:
-            async with self._http.stream(method, url, content=body, headers=headers) as response:
+            async with (
+                asyncio.timeout(MAX_CALL_SECONDS),  # whatever the pace at which a peer trickles
+                self._http.stream(method, url, content=body, headers=headers) as response,
+            ):
                 answer = await self._read_bounded(response)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             raise PeerError(
                 "server does not answer", got=type(error).__name__, endpoint=self.endpoint
             ) from None
@@ -132,6 +148,16 @@ class ServerClient:
 def artefact_path(task: TaskId, content_hash: Hash32) -> str:
     """Return the path under which the model owner stores content of a task."""
     return f"/v1/tasks/{task}/artefacts/{content_hash.hex()}"
+
+
+def package_path(task: TaskId, round_number: Round, owner: Address) -> str:
+    """Return the path of a server's own package of an owner."""
+    return f"{_round_path(task, round_number)}/submissions/{show_address(owner)}"
+
+
+def held_path(task: TaskId, round_number: Round, server: int, owner: Address) -> str:
+    """Return the path of a package that is left for another server."""
+    return f"{_round_path(task, round_number)}/held/{server}/{show_address(owner)}"
 
 
 def aggregate_path(task: TaskId, round_number: Round) -> str:

@@ -71,7 +71,7 @@ class Windows(Record):
     submission_seconds: Count
     complaint_seconds: Count
     seal_seconds: Count
-    rotation_seconds: Count
+    rotation_seconds: Annotated[int, Field(strict=True, ge=1, lt=1 << 31)]
     delta_blocks: Annotated[int, Field(strict=True, ge=1, lt=256)]
     confirmations: Annotated[int, Field(strict=True, ge=0, lt=256)]
     words_blocks: Annotated[int, Field(strict=True, ge=1, lt=256)]
@@ -85,8 +85,10 @@ class Windows(Record):
             raise ValueError("delta + settlement + confirmations must stay below 256 blocks")
         if not self.words_blocks < self.openings_blocks < self.settlement_blocks:
             raise ValueError("cut-offs must be ordered: words < openings < settlement")
-        if self.complaint_seconds >= self.seal_seconds:
-            raise ValueError("complaints must end before the seal deadline")
+        if self.complaint_seconds + self.rotation_seconds > self.seal_seconds:
+            raise ValueError("sealing needs time for complaints and for a sequencer's turn")
+        if self.openings_blocks - self.words_blocks < 4:
+            raise ValueError("openings need at least 4 blocks after the words cut-off")
         if self.delta_blocks + self.confirmations >= self.words_blocks:
             raise ValueError("the seed must be known before the words cut-off")
         return self
@@ -139,6 +141,10 @@ class TaskSpecification(Record):
     def _consistent(self) -> TaskSpecification:
         if self.min_owners > self.max_owners:
             raise ValueError("min_owners exceeds max_owners")
+        windows = self.windows
+        turns = (self.errors + 1) * windows.rotation_seconds
+        if windows.complaint_seconds + turns > windows.seal_seconds:
+            raise ValueError("sealing needs time for complaints and for e + 1 sequencers' turns")
         if self.dimension > MAX_DIMENSION:
             raise ValueError(f"more than {MAX_DIMENSION} parameters")
         if len({member.address for member in self.committee}) != len(self.committee):

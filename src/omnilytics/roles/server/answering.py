@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from omnilytics.chain.records import RoundRecord
+from omnilytics.chain.records import RoundRecord, challenge_seed
 from omnilytics.foundation.errors import OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.locks import agreed_value, lock_seed
@@ -88,7 +88,8 @@ class Answering:
     def _sign_seed(self, view: TaskView, state: RoundRecord) -> bool:
         node = self._node
         server = view.server_of(node.address)
-        if server in node.signed_records(view.task, state.round, board.SEED):
+        signed = node.signed_records(view.task, state.round, board.SEED)
+        if server in {signer for signer, _ in signed}:
             return False
         if node.chain.head() < state.challenge_final_block:
             return False
@@ -96,7 +97,12 @@ class Answering:
             task=view.task,
             round=state.round,
             submissions_root=state.submissions_root,
-            seed=node.market.seed(view.task),
+            seed=challenge_seed(
+                node.chain.block_hash(state.challenge_block),
+                view.task,
+                state.round,
+                state.submissions_root,
+            ),
         )
         lock_seed(node.repository, message)
         body = node.sign(message).encode()
@@ -104,7 +110,7 @@ class Answering:
 
     async def _pull_seeds(self, view: TaskView, state: RoundRecord) -> bool:
         known = self._node.signed_records(view.task, state.round, board.SEED)
-        if len(known) == len(view.parameters.members):
+        if {server for server, _ in known} == set(view.parameters.servers):
             return False
         items = await self._node.pull(view, state.round, (board.SEED,))
         return self._node.keep_all(
@@ -115,14 +121,16 @@ class Answering:
     def _agreed_seed(self, view: TaskView, state: RoundRecord) -> Hash32 | None:
         """Return the seed that this server and n - e servers signed, or None (!)."""
         node = self._node
-        votes = []
-        for server, signed in node.signed_records(view.task, state.round, board.SEED).items():
-            assert isinstance(signed.message, Seed)
-            if signed.message.submissions_root == state.submissions_root:
-                votes.append((server, signed.message.seed))
+        votes = [
+            (server, signed.message.seed)
+            for server, signed in node.signed_records(view.task, state.round, board.SEED)
+            if isinstance(signed.message, Seed)
+            and signed.message.submissions_root == state.submissions_root
+        ]
         agreed = agreed_value(votes, view.parameters.quorum)
-        own = dict(votes).get(view.server_of(node.address))
-        return agreed if agreed == own else None
+        if agreed is None or (view.server_of(node.address), agreed) not in votes:
+            return None
+        return agreed
 
     # words
 
@@ -130,7 +138,7 @@ class Answering:
         """Publish this server's words, once it has its package of every sealed owner."""
         node = self._node
         server = view.server_of(node.address)
-        if any(entry.server == server for entry in self.words(view, state)):
+        if any(entry.server == server for entry in self.all_words(view, state)):
             return False
         if node.chain.head() > state.sealed_block + view.specification.windows.words_blocks:
             return False
@@ -184,7 +192,7 @@ class Answering:
         changed = self._node.keep_all(
             items, lambda item: self._keep_words(view, state, sealed, item)
         )
-        for evidence in find_two_words(sealed.manifest, self._all_words(view, state)):
+        for evidence in find_two_words(sealed.manifest, self.all_words(view, state)):
             changed |= self._keep_two_words(view, state, evidence)
         return changed
 
@@ -203,7 +211,7 @@ class Answering:
             )
             return self._keep_two_words(view, state, evidence)
         entry = ServerWords.decode(item.body, max_bytes=MAX_WORDS_BYTES)
-        held = [known for known in self._all_words(view, state) if known.server == entry.server]
+        held = [known for known in self.all_words(view, state) if known.server == entry.server]
         if len(held) >= 2:
             return False  # already convicted; more of it proves nothing
         check_server_words(
@@ -229,29 +237,31 @@ class Answering:
             view.task, state.round, board.TWO_WORDS, evidence.server, b"", evidence.encode()
         )
 
-    def _all_words(self, view: TaskView, state: RoundRecord) -> list[ServerWords]:
-        records = self._node.repository.records(view.task, state.round, (board.WORDS,))
-        return [ServerWords.decode(record.body, max_bytes=MAX_WORDS_BYTES) for record in records]
+    def words(self, view: TaskView, state: RoundRecord, *, by_block: int) -> list[ServerWords]:
+        """Return one set of words of each server, of those that were here by a block."""
+        found: dict[int, ServerWords] = {}
+        for entry in self.all_words(view, state, by_block=by_block):
+            found.setdefault(entry.server, entry)
+        return list(found.values())
 
-    def words(
+    def all_words(
         self, view: TaskView, state: RoundRecord, *, by_block: int | None = None
     ) -> list[ServerWords]:
-        """Return one set of words of each server, of those received by a block if one is given."""
-        found: dict[int, ServerWords] = {}
-        for record in self._node.repository.records(view.task, state.round, (board.WORDS,)):
-            if by_block is None or record.received_block <= by_block:
-                entry = ServerWords.decode(record.body, max_bytes=MAX_WORDS_BYTES)
-                found.setdefault(entry.server, entry)
-        return list(found.values())
+        """Return all sets of words, two of a server that deviates."""
+        return [
+            ServerWords.decode(record.body, max_bytes=MAX_WORDS_BYTES)
+            for record in self._node.repository.records(view.task, state.round, (board.WORDS,))
+            if by_block is None or record.received_block <= by_block
+        ]
 
     def convictions(
         self, view: TaskView, state: RoundRecord, *, by_block: int | None = None
     ) -> list[TwoWords]:
-        """Return the evidence against servers that signed two words, if given by a block."""
+        """Return the evidence against servers that signed two words, here before a block."""
         return [
             TwoWords.decode(record.body, max_bytes=MAX_WORDS_BYTES)
             for record in self._node.repository.records(view.task, state.round, (board.TWO_WORDS,))
-            if by_block is None or record.received_block <= by_block
+            if by_block is None or record.received_block < by_block
         ]
 
     # openings
@@ -264,11 +274,12 @@ class Answering:
         """
         node = self._node
         server = view.server_of(node.address)
-        own = next((entry for entry in self.words(view, state) if entry.server == server), None)
+        words = self.words(view, state, by_block=node.chain.head())
+        own = next((entry for entry in words if entry.server == server), None)
         held = self.openings(view, state)
         if own is None:
             return False
-        verdict = judge(sealed, self.words(view, state), self.convictions(view, state), held)
+        verdict = judge(sealed, words, self.convictions(view, state), held)
         changed = False
         for owner, accused in verdict.accused:
             if accused != server or (owner, server) in held:
@@ -331,10 +342,10 @@ class Answering:
     def openings(
         self, view: TaskView, state: RoundRecord, *, by_block: int | None = None
     ) -> dict[tuple[Address, int], Opening]:
-        """Return the published openings by owner and server, if given by a block."""
+        """Return the published openings by owner and server, here before a block."""
         found: dict[tuple[Address, int], Opening] = {}
         for record in self._node.repository.records(view.task, state.round, (board.OPENING,)):
-            if by_block is not None and record.received_block > by_block:
+            if by_block is not None and record.received_block >= by_block:
                 continue
             reference = OpeningReference.decode(record.body, max_bytes=4_096)
             content = self._node.repository.published(reference.opening_hash)

@@ -7,6 +7,8 @@ restart or a lost message costs only another pull.
 
 from __future__ import annotations
 
+from omnilytics.protocol.parameters import TaskParameters
+
 CERTIFICATE = "certificate"
 """Certificates that reached this server itself by the submission deadline: it insists on them."""
 PULLED_CERTIFICATE = "pulled-certificate"
@@ -39,3 +41,28 @@ PUBLIC_KINDS = frozenset(
         FINAL,
     }
 )
+
+MAX_MANIFEST_BYTES = 128 << 20
+
+MAX_SIGNED = {SEED: 2, FINAL: 2, SETTLEMENT: 13}
+"""Signed messages of one server that are kept: two of a kind convict it; it may agree to as many
+transcripts as there are sequencers."""
+
+
+def most_new(kind: str, parameters: TaskParameters) -> int:
+    """Return how many new records of a kind one peer may bring at a time."""
+    servers = parameters.committee.servers
+    submissions = 4 * parameters.max_owners
+    return {
+        CERTIFICATE: submissions,
+        COMPLAINT: submissions,
+        OPENING: submissions,
+        MANIFEST: 4,
+        TRANSCRIPT: 4,
+        SEAL_VOTE: 4 * servers,
+        WORDS: 2 * servers,
+        TWO_WORDS: servers,
+        SEED: 2 * servers,
+        FINAL: 2 * servers,
+        SETTLEMENT: servers * servers,
+    }.get(kind, 0)

@@ -9,15 +9,18 @@ certificate holds no receipt of the complaining server: nobody can complain abou
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from omnilytics.chain.records import RoundRecord
 from omnilytics.foundation.errors import OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address
-from omnilytics.protocol.package import check_package
+from omnilytics.protocol.package import check_package, opening_matches
 from omnilytics.roles.server import board
 from omnilytics.roles.server.intake import Intake
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.task_view import TaskView, fetch_blob, round_context
 from omnilytics.transport.client import BoardItem
+from omnilytics.transport.hpke import open_package
 from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.messages import Complaint
 from omnilytics.wire.package import Opening, SealedPackage
@@ -31,18 +34,17 @@ class Complaints:
         self._node = node
         self._intake = intake
 
-    async def step(
-        self, view: TaskView, state: RoundRecord, certificates: list[Certificate]
-    ) -> bool:
+    async def step(self, view: TaskView, state: RoundRecord) -> bool:
         """Fetch, complain and hear complaints and answers; tell whether anything changed."""
         changed = False
-        by_owner = {certificate.owner: certificate for certificate in certificates}
-        in_time = self._node.chain.head_timestamp() < complaint_cut_off(view, state)
-        for certificate in certificates:
-            changed |= await self.fetch(view, state, certificate, complain=in_time)
+        by_owner = self._node.certificates(view.task, state.round)
+        now = self._node.chain.head_timestamp()
+        for certificate in by_owner.values():
+            complain = now < complaint_cut_off(view, state)
+            changed |= await self.fetch(view, state, certificate, complain=complain)
         items = await self._node.pull(view, state.round, (board.COMPLAINT, board.OPENING))
         complaints = [item for item in items if item.kind == board.COMPLAINT]
-        if in_time:
+        if now < hearing_cut_off(view, state):
             changed |= self._node.keep_all(
                 complaints, lambda item: self._keep_complaint(view, state, by_owner, item)
             )
@@ -71,24 +73,54 @@ class Complaints:
                 continue
             if sealed.hash() != entry.package_hash:
                 continue
-            try:
-                self._intake.store_package(view, state.round, sealed, server)
-            except OmniLyticsError:
-                return complain and self._complain(view, state, certificate, server)
-            return True
+            return self._take(view, state, certificate, sealed, complain=complain)
         return False
 
+    def _take(
+        self,
+        view: TaskView,
+        state: RoundRecord,
+        certificate: Certificate,
+        sealed: SealedPackage,
+        *,
+        complain: bool,
+    ) -> bool:
+        """Store a fetched package, or complain if it is at fault itself."""
+        context = round_context(self._node.market, view.task, state.round)
+        server = view.server_of(self._node.address)
+        try:
+            opening = open_package(sealed, self._node.hpke_key, context)
+            check_package(opening, server=server, parameters=view.parameters, context=context)
+        except (
+            VerificationError
+        ):  # only that: a chain or a disk in trouble is not the owner's fault
+            return complain and self._complain(view, state, certificate, server)
+        if opening.header.commitment != certificate.commitment:
+            return complain and self._complain(view, state, certificate, server)
+        self._intake.keep_package(opening)
+        return True
+
     def unanswered(
-        self, view: TaskView, state: RoundRecord, certificates: list[Certificate]
+        self,
+        view: TaskView,
+        state: RoundRecord,
+        certificates: Iterable[Certificate],
+        *,
+        by_time: int | None = None,
     ) -> set[Address]:
-        """Return the owners of `certificates` with a complaint that no opening answers."""
-        answered = {
-            (record.subject, record.server)
-            for record in self._node.repository.records(view.task, state.round, (board.OPENING,))
-        }
+        """Return the owners of `certificates` with a complaint that no opening answers.
+
+        Args:
+            view: The task.
+            state: The round.
+            certificates: Whose owners matter.
+            by_time: Count only complaints that this server held by then; all by default.
+        """
+        answered = self._places(view, state, board.OPENING)
         open_complaints = {
             (record.subject, record.server)
             for record in self._node.repository.records(view.task, state.round, (board.COMPLAINT,))
+            if by_time is None or self._node.chain.block_timestamp(record.received_block) < by_time
         } - answered
         receipts = {
             certificate.owner: {entry.server for entry in certificate.receipts}
@@ -104,24 +136,34 @@ class Complaints:
         """Keep the opening of a package that its server complained about, and use it if own."""
         node = self._node
         header = opening.header
-        complaints = node.repository.records(view.task, state.round, (board.COMPLAINT,))
-        if (header.owner, header.server) not in {
-            (record.subject, record.server) for record in complaints
-        }:
+        place = (header.owner, header.server)
+        if place not in self._places(view, state, board.COMPLAINT):
             raise VerificationError("nobody complained about this package", server=header.server)
+        if place in self._places(view, state, board.OPENING):
+            return False
+        certificate = node.certificates(view.task, state.round).get(header.owner)
         context = round_context(node.market, view.task, state.round)
-        check_package(opening, server=header.server, parameters=view.parameters, context=context)
+        if certificate is None or not opening_matches(
+            opening,
+            server=header.server,
+            certificate=certificate,
+            parameters=view.parameters,
+            context=context,
+        ):
+            raise VerificationError("the opening is not of the certified submission")
         content = opening.encode()
         if view.server_of(node.address) == header.server:
-            node.repository.add_package(
-                view.task, state.round, header.owner, header.commitment, content
-            )
+            self._intake.keep_package(opening)
         reference = OpeningReference(
             owner=header.owner, server=header.server, opening_hash=node.repository.publish(content)
         )
         return node.publish_record(
             view.task, state.round, board.OPENING, header.server, header.owner, reference.encode()
         )
+
+    def _places(self, view: TaskView, state: RoundRecord, kind: str) -> set[tuple[bytes, int]]:
+        records = self._node.repository.records(view.task, state.round, (kind,))
+        return {(record.subject, record.server) for record in records}
 
     def _complain(
         self, view: TaskView, state: RoundRecord, certificate: Certificate, server: int
@@ -153,10 +195,7 @@ class Complaints:
         certificate = certificates.get(message.owner)
         if certificate is None or certificate.commitment != message.commitment:
             raise VerificationError("complaint about a submission that is not known")
-        signer = signed.signer(self._node.market.domain)
-        if signer not in view.parameters.members:
-            raise VerificationError("complaint of no committee member")
-        server = view.server_of(signer)
+        server = view.server_of(signed.signer(self._node.market.domain))
         if server in {entry.server for entry in certificate.receipts}:
             raise VerificationError("complaint about a package that was taken", server=server)
         return self._node.publish_record(
@@ -177,7 +216,17 @@ class Complaints:
 
 
 def complaint_cut_off(view: TaskView, state: RoundRecord) -> int:
-    """Return when complaints end: half the window, so that the other half is for answers."""
+    """Return when complaints end, a quarter into the window.
+
+    A complaint heard by then forbids to seal its owner. One heard in the second quarter only
+    permits to leave the owner out: so a deviator that shows it to some servers at the last moment
+    cannot divide those that sign. Later ones do not count. The second half is for answers alone.
+    """
+    return state.submission_deadline + view.specification.windows.complaint_seconds // 4
+
+
+def hearing_cut_off(view: TaskView, state: RoundRecord) -> int:
+    """Return when complaints are no longer heard from others, half into the window."""
     return state.submission_deadline + view.specification.windows.complaint_seconds // 2
 
 

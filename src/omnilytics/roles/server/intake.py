@@ -17,10 +17,12 @@ from omnilytics.transport.authentication import check_bound, identify
 from omnilytics.transport.hpke import open_package
 from omnilytics.wire.hashing import content_hash
 from omnilytics.wire.messages import Held, Receipt, Request
-from omnilytics.wire.package import PackageHeader, SealedPackage
+from omnilytics.wire.package import Opening, PackageHeader, SealedPackage
 from omnilytics.wire.transcript import Certificate
 
 MAX_CERTIFICATE_BYTES = 64 << 10
+ARTEFACTS_PER_ROUND = 4
+"""A model owner that crashed before it opened a round publishes again, under fresh secrets."""
 OPEN_ADMISSION_FACTOR = 4
 """An open task stores packages of at most this many times the owners it can pay."""
 
@@ -44,23 +46,50 @@ class Intake:
         node = self._node
         record = node.market.task(task)
         check_bound(request, method="PUT", path=path, body=content)
+        if node.address not in record.terms.committee:
+            raise VerificationError("this server is not in the task's committee", task=task)
         if content_hash(content) != name:
             raise VerificationError("content does not have the hash in its path")
         if not node.repository.use_nonce(request.nonce):
             raise VerificationError("request was already used")
         if name == record.terms.spec_hash:
             check_specification(node.market, task, content)
+        else:
+            self._claim_artefact(task, request.round, name)
         node.repository.publish(content)
+
+    def _claim_artefact(self, task: TaskId, round_number: Round, name: Hash32) -> None:
+        """Take one of the few places for artefacts of the task's next round."""
+        expected = self._node.market.round_state(task).round + 1
+        if round_number != expected:
+            raise VerificationError("artefact of another round", got=round_number, want=expected)
+        for place in range(ARTEFACTS_PER_ROUND):
+            lock = f"artefact {place}"
+            if self._node.repository.lock(task, round_number, lock, name) == name:
+                return
+        raise VerificationError("too many artefacts for one round", want=ARTEFACTS_PER_ROUND)
 
     async def package_limit(self, task: TaskId) -> int:
         """Return the largest package of a task in bytes, so that no more is read of a body."""
         return (await self._node.view(task)).parameters.package_bytes
 
+    def identify_owner(self, owner: Address, header: str | None, now: int) -> Request:
+        """Return the request in `header` if the owner signed it, before any body is read."""
+        return identify(header, now=now, signer=owner, domain=self._node.market.domain)
+
     async def accept_package(
-        self, task: TaskId, round_number: Round, owner: Address, body: bytes
+        self,
+        task: TaskId,
+        round_number: Round,
+        owner: Address,
+        body: bytes,
+        *,
+        path: str,
+        request: Request,
     ) -> bytes:
         """Open, check and store this server's package; return the signed receipt."""
         node = self._node
+        check_bound(request, method="PUT", path=path, body=body)
         view, sealed = await self._sealed_package(task, round_number, owner, body)
         self._open_round(view, round_number)
         server = view.server_of(node.address)
@@ -75,20 +104,36 @@ class Intake:
         self, view: TaskView, round_number: Round, sealed: SealedPackage, server: int
     ) -> None:
         """Open a sealed package for this server, check it against its commitment, and keep it."""
-        node = self._node
-        context = round_context(node.market, view.task, round_number)
-        opening = open_package(sealed, node.hpke_key, context)
+        context = round_context(self._node.market, view.task, round_number)
+        opening = open_package(sealed, self._node.hpke_key, context)
         check_package(opening, server=server, parameters=view.parameters, context=context)
+        self.keep_package(opening)
+
+    def keep_package(self, opening: Opening) -> None:
+        """Store a package that was checked."""
         header = opening.header
-        node.repository.add_package(
-            view.task, round_number, header.owner, header.commitment, opening.encode()
+        self._node.repository.add_package(
+            header.task, header.round, header.owner, header.commitment, opening.encode()
         )
 
     async def hold_package(
-        self, task: TaskId, round_number: Round, server: int, owner: Address, body: bytes
+        self,
+        task: TaskId,
+        round_number: Round,
+        server: int,
+        owner: Address,
+        body: bytes,
+        *,
+        path: str,
+        request: Request,
     ) -> bytes:
-        """Keep another server's sealed package; return the signed Held message."""
+        """Keep another server's sealed package; return the signed Held message.
+
+        Only its owner may leave it (!): the chunks are under no other signature, and rubbish left
+        in its name would shut an honest owner out, or make an honest server complain about it.
+        """
         node = self._node
+        check_bound(request, method="PUT", path=path, body=body)
         view, sealed = await self._sealed_package(task, round_number, owner, body)
         self._open_round(view, round_number)
         header = sealed.header
@@ -134,8 +179,10 @@ class Intake:
             raise VerificationError("the task does not admit this owner", owner=show_address(owner))
         context = round_context(self._node.market, task, round_number)
         check_header(header, parameters=view.parameters, context=context)
-        stored = self._node.repository.submission_count(task, round_number)
-        if stored >= OPEN_ADMISSION_FACTOR * view.parameters.max_owners:
+        repository = self._node.repository
+        stored = repository.owner_count(task, round_number)
+        full = stored >= OPEN_ADMISSION_FACTOR * view.parameters.max_owners
+        if full and not repository.knows_owner(task, round_number, owner):
             raise VerificationError("the round is full", got=stored)
         return view, sealed
 

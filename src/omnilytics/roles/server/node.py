@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,6 +12,7 @@ from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.writer import MarketWriter
 from omnilytics.foundation.errors import OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address, Round, TaskId
+from omnilytics.protocol.certificate import merge_certificates
 from omnilytics.roles.server import board
 from omnilytics.roles.task_view import (
     Connect,
@@ -53,7 +56,10 @@ class ServerNode:
     async def view(self, task: TaskId) -> TaskView:
         """Return the checked task, from the own store or else from a peer."""
         if task not in self._views:
-            own = self.repository.published(self.market.task(task).terms.spec_hash)
+            terms = self.market.task(task).terms
+            if self.address not in terms.committee:
+                raise VerificationError("this server is not in the task's committee", task=task)
+            own = self.repository.published(terms.spec_hash)
             if own is not None:
                 self._views[task] = check_specification(self.market, task, own)
             else:
@@ -86,21 +92,44 @@ class ServerNode:
     def publish_certificate(
         self, task: TaskId, round_number: Round, certificate: Certificate, *, pulled: bool = False
     ) -> bool:
-        """Keep a checked certificate; the first of an owner is enough."""
-        kinds = (board.CERTIFICATE, board.PULLED_CERTIFICATE)
-        known = self.repository.records(task, round_number, kinds)
-        if any(record.subject == certificate.owner for record in known):
-            return False
+        """Keep a checked certificate of an owner, merged with what is known of its receipts."""
         kind = board.PULLED_CERTIFICATE if pulled else board.CERTIFICATE
+        known = self.certificates(task, round_number).get(certificate.owner)
+        if known is not None:
+            if known.commitment != certificate.commitment:
+                return False  # n - e receipts for two commitments take more than e liars
+            certificate = merge_certificates(known, certificate)
+            if len(certificate.receipts) == len(known.receipts):
+                return False
         body = certificate.encode()
         return self.publish_record(task, round_number, kind, 0, certificate.owner, body)
 
-    def signed_records(self, task: TaskId, round_number: Round, kind: str) -> dict[int, Signed]:
-        """Return each server's first signed message of a kind; all were checked when they came."""
-        found: dict[int, Signed] = {}
-        for record in self.repository.records(task, round_number, (kind,)):
-            found.setdefault(record.server, decode_signed(record.body))
+    def certificates(
+        self,
+        task: TaskId,
+        round_number: Round,
+        kinds: tuple[str, ...] = (board.CERTIFICATE, board.PULLED_CERTIFICATE),
+    ) -> dict[Address, Certificate]:
+        """Return each owner's certificate, the one with the most receipts."""
+        found: dict[Address, Certificate] = {}
+        for record in self.repository.records(task, round_number, kinds):
+            certificate = Certificate.decode(record.body, max_bytes=board.MAX_MANIFEST_BYTES)
+            best = found.get(certificate.owner)
+            if best is None or len(certificate.receipts) > len(best.receipts):
+                found[certificate.owner] = certificate
         return found
+
+    def signed_records(
+        self, task: TaskId, round_number: Round, kind: str
+    ) -> list[tuple[int, Signed]]:
+        """Return (server, signed message) of a kind; all were checked when they came.
+
+        A server that deviates may stand there twice.
+        """
+        return [
+            (record.server, decode_signed(record.body))
+            for record in self.repository.records(task, round_number, (kind,))
+        ]
 
     def keep_signed(
         self,
@@ -118,10 +147,11 @@ class ServerNode:
             round_number,
         ):
             raise VerificationError("not a message of this kind and round", want=want.__name__)
-        signer = signed.signer(self.market.domain)
-        if signer not in view.parameters.members:
-            raise VerificationError("signed by no committee member")
-        return self.publish_record(view.task, round_number, kind, view.server_of(signer), b"", body)
+        server = view.server_of(signed.signer(self.market.domain))
+        records = self.repository.records(view.task, round_number, (kind,))
+        if sum(record.server == server for record in records) >= board.MAX_SIGNED[kind]:
+            raise VerificationError("more messages than an honest server sends", server=server)
+        return self.publish_record(view.task, round_number, kind, server, b"", body)
 
     def keep_all(self, items: list[BoardItem], keep: Callable[[BoardItem], bool]) -> bool:
         """Keep each item that passes its check, in one transaction; tell whether any was new.
@@ -140,24 +170,48 @@ class ServerNode:
         return changed
 
     async def pull(
-        self, view: TaskView, round_number: Round, kinds: tuple[str, ...]
+        self,
+        view: TaskView,
+        round_number: Round,
+        kinds: tuple[str, ...],
+        *,
+        only: int | None = None,
     ) -> list[BoardItem]:
         """Return what the peers' boards hold of these kinds and this server does not.
 
-        A peer that does not answer or answers nonsense is passed over: n - e suffice.
+        A peer that does not answer or answers nonsense is passed over: n - e suffice. Of one peer
+        no more new records of a kind are taken at a time than an honest one could have.
+
+        Args:
+            view: The task.
+            round_number: The round.
+            kinds: Kinds of records.
+            only: Ask this server alone, instead of all.
         """
+        members = view.specification.committee
+        endpoints = self.endpoints(view) if only is None else [members[only - 1].endpoint]
         known = {
             (record.kind, record.body)
             for record in self.repository.records(view.task, round_number, kinds)
         }
+        boards = await asyncio.gather(
+            *(self._board(endpoint, view, round_number, kinds) for endpoint in endpoints)
+        )
         found: dict[tuple[str, bytes], BoardItem] = {}
-        for endpoint in self.endpoints(view):
-            try:
-                client = self.connect(endpoint)
-                items = await client.board("servers", view.task, round_number, kinds)
-            except OmniLyticsError:
-                continue
+        for items in boards:
+            taken: Counter[str] = Counter()
             for item in items:
-                if item.kind in kinds and (item.kind, item.body) not in known:
-                    found.setdefault((item.kind, item.body), item)
+                key = (item.kind, item.body)
+                limit = board.most_new(item.kind, view.parameters)
+                if item.kind in kinds and key not in known and taken[item.kind] < limit:
+                    taken[item.kind] += 1
+                    found.setdefault(key, item)
         return list(found.values())
+
+    async def _board(
+        self, endpoint: str, view: TaskView, round_number: Round, kinds: tuple[str, ...]
+    ) -> list[BoardItem]:
+        try:
+            return await self.connect(endpoint).board("servers", view.task, round_number, kinds)
+        except OmniLyticsError:
+            return []

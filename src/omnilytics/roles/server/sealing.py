@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 from omnilytics.chain.records import RoundRecord
 from omnilytics.foundation.errors import ChainError, MalformedError, VerificationError
-from omnilytics.foundation.units import Hash32
 from omnilytics.protocol.certificate import build_manifest, check_certificate, check_manifest
 from omnilytics.roles.server import board
-from omnilytics.roles.server.complaints import Complaints, answer_cut_off
+from omnilytics.roles.server.complaints import Complaints, answer_cut_off, complaint_cut_off
+from omnilytics.roles.server.intake import MAX_CERTIFICATE_BYTES
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.task_view import TaskView
 from omnilytics.transport.client import BoardItem
 from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.messages import SealVote
 from omnilytics.wire.transcript import Certificate, Manifest
-
-MAX_MANIFEST_BYTES = 128 << 20
 
 
 class Sealing:
@@ -30,21 +31,25 @@ class Sealing:
         node = self._node
         server = view.server_of(node.address)
         changed = await self._pull(view, state)
-        changed |= await self._complaints.step(view, state, self._certificates(view, state))
-        if node.chain.head_timestamp() < answer_cut_off(view, state):
+        changed |= await self._complaints.step(view, state)
+        now = node.chain.head_timestamp()
+        if now < answer_cut_off(view, state):
             return changed
-        if sequencer(view, state, node.chain.head_timestamp()) == server:
-            changed |= self._propose(view, state, server)
+        leads = sequencer(view, state, now) == server
+        if leads:
+            changed |= self._propose(view, state)
         for manifest in self.manifests(view, state):
             changed |= self._vote(view, state, manifest, server)
-        if sequencer(view, state, node.chain.head_timestamp()) == server:
-            changed |= self._seal(view, state)
+        if leads:
+            changed |= await self._seal(view, state)
         return changed
 
     def manifests(self, view: TaskView, state: RoundRecord) -> list[Manifest]:
         """Return the proposed manifests of the round."""
         records = self._node.repository.records(view.task, state.round, (board.MANIFEST,))
-        return [Manifest.decode(record.body, max_bytes=MAX_MANIFEST_BYTES) for record in records]
+        return [
+            Manifest.decode(record.body, max_bytes=board.MAX_MANIFEST_BYTES) for record in records
+        ]
 
     async def fetch_manifest(self, view: TaskView, state: RoundRecord) -> Manifest | None:
         """Return the manifest that was sealed, from the own board or a peer's."""
@@ -53,24 +58,28 @@ class Sealing:
                 return manifest
         for item in await self._node.pull(view, state.round, (board.MANIFEST,)):
             try:
-                manifest = Manifest.decode(item.body, max_bytes=MAX_MANIFEST_BYTES)
+                manifest = Manifest.decode(item.body, max_bytes=board.MAX_MANIFEST_BYTES)
             except MalformedError:
                 continue
             if manifest.root() == state.submissions_root:
+                self._check_certified(view, state, manifest)
                 self._keep_manifest(view, state, manifest)
                 return manifest
         return None
 
     async def _pull(self, view: TaskView, state: RoundRecord) -> bool:
-        kinds = (board.CERTIFICATE, board.MANIFEST, board.SEAL_VOTE)
-        items = await self._node.pull(view, state.round, kinds)
-        items.sort(key=lambda item: kinds.index(item.kind))  # manifests before votes on them
+        """Fetch certificates and votes from all, manifests from whose turn it is."""
+        turn = sequencer(view, state, self._node.chain.head_timestamp())
+        items = await self._node.pull(view, state.round, (board.CERTIFICATE,))
+        if turn != view.server_of(self._node.address):
+            items += await self._node.pull(view, state.round, (board.MANIFEST,), only=turn)
+        items += await self._node.pull(view, state.round, (board.SEAL_VOTE,))
         return self._node.keep_all(items, lambda item: self._keep(view, state, item))
 
     def _keep(self, view: TaskView, state: RoundRecord, item: BoardItem) -> bool:
         node = self._node
         if item.kind == board.CERTIFICATE:
-            certificate = Certificate.decode(item.body, max_bytes=MAX_MANIFEST_BYTES)
+            certificate = Certificate.decode(item.body, max_bytes=MAX_CERTIFICATE_BYTES)
             check_certificate(
                 certificate,
                 parameters=view.parameters,
@@ -80,28 +89,29 @@ class Sealing:
             )
             return node.publish_certificate(view.task, state.round, certificate, pulled=True)
         if item.kind == board.MANIFEST:
-            manifest = Manifest.decode(item.body, max_bytes=MAX_MANIFEST_BYTES)
+            manifest = Manifest.decode(item.body, max_bytes=board.MAX_MANIFEST_BYTES)
+            if manifest.root() in {known.root() for known in self.manifests(view, state)}:
+                return False  # another list of the same submissions proves nothing more
             self._check(view, state, manifest)
             return self._keep_manifest(view, state, manifest)
         signed = decode_signed(item.body)
         vote = signed.message
         if not isinstance(vote, SealVote) or (vote.task, vote.round) != (view.task, state.round):
             raise VerificationError("not a vote of this round")
-        signer = signed.signer(node.market.domain)
-        if signer not in view.parameters.members:
-            raise VerificationError("vote of no committee member")
-        if vote.submissions_root not in {known.root() for known in self.manifests(view, state)}:
+        server = view.server_of(signed.signer(node.market.domain))
+        if vote not in [_vote_for(known) for known in self.manifests(view, state)]:
             raise VerificationError("vote for a manifest that is not known")
-        server = view.server_of(signer)
         return node.publish_record(
             view.task, state.round, board.SEAL_VOTE, server, vote.submissions_root, item.body
         )
 
-    def _propose(self, view: TaskView, state: RoundRecord, server: int) -> bool:
+    def _propose(self, view: TaskView, state: RoundRecord) -> bool:
         """Publish the manifest over every certificate known; again if more became known."""
-        certificates = self._certificates(view, state)
-        complained = self._complaints.unanswered(view, state, certificates)
-        certificates = [entry for entry in certificates if entry.owner not in complained]
+        known_certificates = self._node.certificates(view.task, state.round)
+        complained = self._complaints.unanswered(view, state, known_certificates.values())
+        certificates = [
+            entry for owner, entry in known_certificates.items() if owner not in complained
+        ]
         if len(certificates) < view.parameters.min_owners:
             return False
         manifest = build_manifest(view.task, state.round, certificates)
@@ -115,18 +125,31 @@ class Sealing:
         )
 
     def _check(self, view: TaskView, state: RoundRecord, manifest: Manifest) -> None:
-        complained = self._complaints.unanswered(view, state, list(manifest.certificates))
-        if complained:
+        known = self._node.certificates(view.task, state.round)
+        merged = [known.get(entry.owner, entry) for entry in manifest.certificates]
+        early = complaint_cut_off(view, state)
+        if self._complaints.unanswered(view, state, merged, by_time=early):
             raise VerificationError("the manifest holds owners with unanswered complaints")
-        required = self._certificates(view, state, (board.CERTIFICATE,))
-        complained = self._complaints.unanswered(view, state, required)
+        required = self._node.certificates(view.task, state.round, (board.CERTIFICATE,))
+        excusable = self._complaints.unanswered(view, state, known.values())
+        self._check_certified(
+            view, state, manifest, [required[owner] for owner in required.keys() - excusable]
+        )
+
+    def _check_certified(
+        self,
+        view: TaskView,
+        state: RoundRecord,
+        manifest: Manifest,
+        required: Sequence[Certificate] = (),
+    ) -> None:
         check_manifest(
             manifest,
             parameters=view.parameters,
             domain=self._node.market.domain,
             task=view.task,
             round_number=state.round,
-            known=[entry for entry in required if entry.owner not in complained],
+            known=required,
         )
 
     def _vote(self, view: TaskView, state: RoundRecord, manifest: Manifest, server: int) -> bool:
@@ -139,28 +162,25 @@ class Sealing:
             self._check(view, state, manifest)
         except VerificationError:
             return False
-        vote = SealVote(
-            task=view.task,
-            round=state.round,
-            submissions_root=root,
-            count=len(manifest.certificates),
-        )
-        body = self._node.sign(vote).encode()
+        body = self._node.sign(_vote_for(manifest)).encode()
         return self._node.publish_record(
             view.task, state.round, board.SEAL_VOTE, server, root, body
         )
 
-    def _seal(self, view: TaskView, state: RoundRecord) -> bool:
+    async def _seal(self, view: TaskView, state: RoundRecord) -> bool:
         """Send the seal transaction once n - e servers signed one manifest."""
         for manifest in self.manifests(view, state):
-            vote, signatures = self._votes(view, state, manifest.root())
-            if vote is None or len(signatures) < view.parameters.quorum:
+            vote = _vote_for(manifest)
+            signatures = self._votes(view, state, vote)
+            if len(signatures) < view.parameters.quorum:
                 continue
             enough = dict(
                 sorted(signatures.items())[: view.parameters.quorum]
             )  # more only cost gas
             try:
-                self._node.writer.seal(vote, view.parameters.members, enough)
+                await asyncio.to_thread(
+                    self._node.writer.seal, vote, view.parameters.members, enough
+                )
             except ChainError:
                 # Another server was faster, or the deadline passed: the chain says which.
                 if self._node.market.round_state(view.task) == state:
@@ -168,35 +188,34 @@ class Sealing:
             return True
         return False
 
-    def _votes(
-        self, view: TaskView, state: RoundRecord, root: Hash32
-    ) -> tuple[SealVote | None, dict[int, bytes]]:
-        vote: SealVote | None = None
-        signatures: dict[int, bytes] = {}
-        for record in self._node.repository.records(view.task, state.round, (board.SEAL_VOTE,)):
-            if record.subject == root:
-                signed = decode_signed(record.body)
-                assert isinstance(signed.message, SealVote)
-                vote = signed.message
-                signatures[record.server - 1] = signed.signature
-        return vote, signatures
+    def _votes(self, view: TaskView, state: RoundRecord, vote: SealVote) -> dict[int, bytes]:
+        """Return the signatures on exactly this vote, by committee index."""
+        signed = self._node.signed_records(view.task, state.round, board.SEAL_VOTE)
+        return {server - 1: entry.signature for server, entry in signed if entry.message == vote}
 
-    def _certificates(
-        self,
-        view: TaskView,
-        state: RoundRecord,
-        kinds: tuple[str, ...] = (board.CERTIFICATE, board.PULLED_CERTIFICATE),
-    ) -> list[Certificate]:
-        records = self._node.repository.records(view.task, state.round, kinds)
-        return [Certificate.decode(record.body, max_bytes=MAX_MANIFEST_BYTES) for record in records]
+
+def _vote_for(manifest: Manifest) -> SealVote:
+    return SealVote(
+        task=manifest.task,
+        round=manifest.round,
+        submissions_root=manifest.root(),
+        count=len(manifest.certificates),
+    )
 
 
 def sequencer(view: TaskView, state: RoundRecord, now: int) -> int:
     """Return the evaluation point of the server whose turn it is to propose.
 
     committee[round mod n], and the next one after every `rotation_seconds` without a seal or, from
-    then on, without a settlement; 0 means that the turn never passes on.
+    then on, without a settlement.
     """
+    turn = max(0, now - answer_cut_off(view, state)) // view.specification.windows.rotation_seconds
+    return (state.round + turn) % len(view.parameters.members) + 1
+
+
+def next_turn(view: TaskView, state: RoundRecord, now: int) -> int | None:
+    """Return when the turn passes on, or None once every server had one."""
     rotation = view.specification.windows.rotation_seconds
-    late = max(0, now - state.submission_deadline) // rotation if rotation else 0
-    return (state.round + late) % len(view.parameters.members) + 1
+    start = answer_cut_off(view, state)
+    turn = max(0, now - start) // rotation
+    return start + (turn + 1) * rotation if turn < len(view.parameters.members) else None

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from omnilytics.chain.records import Phase, RoundRecord
 from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.roles.server import board
 from omnilytics.roles.server.answering import Answering
-from omnilytics.roles.server.complaints import Complaints, answer_cut_off, complaint_cut_off
+from omnilytics.roles.server.complaints import (
+    Complaints,
+    answer_cut_off,
+    complaint_cut_off,
+    hearing_cut_off,
+)
 from omnilytics.roles.server.intake import Intake
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.server.releasing import Releasing
-from omnilytics.roles.server.sealing import Sealing
-from omnilytics.roles.server.settling import Settling
+from omnilytics.roles.server.sealing import Sealing, next_turn
+from omnilytics.roles.server.settling import GRACE_BLOCKS, CutOffs, Settling
 from omnilytics.roles.task_view import TaskView
 from omnilytics.wire import cbor
 from omnilytics.wire.package import Opening
@@ -99,28 +104,41 @@ class Server:
             return StepResult(changed, wait_for_time=state.submission_deadline)
         changed |= await self.sealing.step(view, state)
         now = self.node.chain.head_timestamp()
-        moments = (complaint_cut_off(view, state), answer_cut_off(view, state), state.seal_deadline)
-        waiting = next((moment for moment in moments if moment > now), state.seal_deadline)
-        return StepResult(changed, wait_for_time=waiting)
+        moments = [
+            complaint_cut_off(view, state),
+            hearing_cut_off(view, state),
+            answer_cut_off(view, state),
+            next_turn(view, state, now) or state.seal_deadline,
+            state.seal_deadline,
+        ]
+        ahead = [moment for moment in moments if moment > now]
+        return StepResult(changed, wait_for_time=min(ahead, default=state.seal_deadline))
 
     async def _step_sealed(self, view: TaskView, state: RoundRecord, changed: bool) -> StepResult:
         if self.node.chain.head() < state.challenge_final_block:
             return StepResult(changed, wait_for_block=state.challenge_final_block)
         changed |= await self.answering.step(view, state)
         changed |= await self.settling.step(view, state)
-        windows = view.specification.windows
-        cut_offs = (windows.words_blocks, windows.openings_blocks, windows.openings_blocks + 2)
+        cut_offs = CutOffs.of(view, state)
         head = self.node.chain.head()
-        ahead = [state.sealed_block + blocks for blocks in cut_offs]
-        pending = [block for block in ahead if block > head]
-        deadline = state.settlement_deadline_block
-        return StepResult(changed, wait_for_block=pending[0] if pending else deadline)
+        blocks = [*astuple(cut_offs), cut_offs.openings + GRACE_BLOCKS]
+        if ahead := [block for block in blocks if block > head]:
+            return StepResult(changed, wait_for_block=min(ahead))
+        turn = next_turn(view, state, self.node.chain.head_timestamp())
+        if turn is not None:
+            return StepResult(changed, wait_for_time=turn)
+        return StepResult(changed, wait_for_block=state.settlement_deadline_block)
 
     async def _finalise(self, view: TaskView, state: RoundRecord) -> bool:
         # The latest settled round is the open one's predecessor, or this one once it is idle.
         for round_number in (state.round, state.round - 1):
             if round_number >= 1:
                 settled = self.node.market.round_settled(view.task, Round(round_number))
-                if settled is not None:
+                if settled is None:
+                    continue
+                try:
                     return await self.settling.finalise(view, settled)
+                except VerificationError:
+                    # The final lock holds another set: no sum is released, later rounds go on.
+                    return False
         return False

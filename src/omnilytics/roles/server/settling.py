@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass, replace
+
 from omnilytics.chain.records import RoundRecord, RoundSettled, SignedSettlement
 from omnilytics.foundation.errors import ChainError, OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round
+from omnilytics.protocol.certificate import check_manifest
 from omnilytics.protocol.locks import agreed_value, lock_final
+from omnilytics.protocol.package import opening_matches
 from omnilytics.protocol.settlement import (
     PayoutState,
     SealedRound,
@@ -25,14 +30,38 @@ from omnilytics.roles.task_view import (
     fetch_blob,
     fetch_transcript,
 )
-from omnilytics.transport.client import BoardItem
 from omnilytics.wire.hashing import EMPTY_ROOT
 from omnilytics.wire.messages import Final, Settlement
 from omnilytics.wire.package import Opening
-from omnilytics.wire.transcript import ServerWords, Transcript
+from omnilytics.wire.transcript import Transcript
 
 GRACE_BLOCKS = 2
 """How long past the openings cut-off a sequencer waits for all of V before n - e must do."""
+
+
+@dataclass(frozen=True)
+class CutOffs:
+    """Blocks that divide what must be in a transcript from what may be and what must not.
+
+    Words that a signer held by `words` must be in it. Words that it did not hold by
+    `admitted_words`, half-way to the openings cut-off, must not: whoever they accuse still needs
+    time to open its package. A proposer takes what it held by `proposed_words`, between the two, so
+    that one relay of honest servers is enough in both directions.
+    """
+
+    words: int
+    proposed_words: int
+    admitted_words: int
+    openings: int
+
+    @classmethod
+    def of(cls, view: TaskView, state: RoundRecord) -> CutOffs:
+        """Return the cut-offs of a sealed round."""
+        windows = view.specification.windows
+        words = state.sealed_block + windows.words_blocks
+        gap = windows.openings_blocks - windows.words_blocks
+        openings = state.sealed_block + windows.openings_blocks
+        return cls(words, words + gap // 4, words + gap // 2, openings)
 
 
 class Settling:
@@ -42,22 +71,24 @@ class Settling:
         self._node = node
         self._answering = answering
         self._outcomes: dict[tuple[int, Round], Transcript] = {}
+        self._refused: set[bytes] = set()
 
     async def step(self, view: TaskView, state: RoundRecord) -> bool:
         """Do what can be done now after the openings cut-off; tell whether anything changed."""
         sealed = await self._answering.sealed_round(view, state)
-        cut_off = state.sealed_block + view.specification.windows.openings_blocks
-        if sealed is None or self._node.chain.head() < cut_off:
+        cut_offs = CutOffs.of(view, state)
+        if sealed is None or self._node.chain.head() < cut_offs.openings:
             return False
         server = view.server_of(self._node.address)
-        leads = sequencer(view, state, self._node.chain.head_timestamp()) == server
-        changed = await self._propose(view, state, sealed) if leads else False
-        for item in await self._node.pull(view, state.round, (board.TRANSCRIPT,)):
-            changed |= await self._keep_transcript(view, state, item)
-        changed |= await self._sign(view, state, sealed, server)
+        turn = sequencer(view, state, self._node.chain.head_timestamp())
+        if turn == server:
+            changed = await self._propose(view, state, sealed, cut_offs)
+        else:
+            changed = await self._pull_transcripts(view, state, sealed, turn)
+        changed |= self._sign(view, state, sealed, server)
         changed |= await self._pull_settlements(view, state)
-        if leads:
-            changed |= self._settle(view, state, sealed, cut_off)
+        if turn == server:
+            changed |= await self._settle(view, state, sealed, cut_offs)
         return changed
 
     async def payout_state(self, view: TaskView) -> PayoutState:
@@ -89,9 +120,11 @@ class Settling:
 
     # transcripts and settlements
 
-    async def _propose(self, view: TaskView, state: RoundRecord, sealed: SealedRound) -> bool:
-        """Publish the transcript of all evidence held; again if more became known since."""
-        words = self._answering.words(view, state)
+    async def _propose(
+        self, view: TaskView, state: RoundRecord, sealed: SealedRound, cut_offs: CutOffs
+    ) -> bool:
+        """Publish the transcript of the evidence held; again if more became known since."""
+        words = self._answering.words(view, state, by_block=cut_offs.proposed_words)
         convictions = self._answering.convictions(view, state)
         openings = self._answering.openings(view, state)
         for known in self._transcripts(view, state):
@@ -109,23 +142,38 @@ class Settling:
             return False
         return self._publish_transcript(view, state, transcript)
 
+    async def _pull_transcripts(
+        self, view: TaskView, state: RoundRecord, sealed: SealedRound, turn: int
+    ) -> bool:
+        """Fetch and check what the server proposes whose turn it is; keep only what holds."""
+        changed = False
+        payouts = await self.payout_state(view)
+        for item in await self._node.pull(view, state.round, (board.TRANSCRIPT,), only=turn):
+            if item.body in self._refused:
+                continue
+            try:
+                endpoint = view.specification.committee[turn - 1].endpoint
+                content = await fetch_blob(
+                    "servers", Hash32(item.body), [endpoint], self._node.connect
+                )
+                transcript = Transcript.decode(content, max_bytes=MAX_TRANSCRIPT_BYTES)
+                await self._check(view, state, sealed, transcript, payouts)
+            except VerificationError:
+                self._refused.add(item.body)
+                continue
+            except OmniLyticsError:
+                continue
+            changed |= self._publish_transcript(view, state, transcript)
+        return changed
+
     def _publish_transcript(
         self, view: TaskView, state: RoundRecord, transcript: Transcript
     ) -> bool:
         name = self._node.repository.publish(transcript.encode())
         return self._node.publish_record(view.task, state.round, board.TRANSCRIPT, 0, name, name)
 
-    async def _keep_transcript(self, view: TaskView, state: RoundRecord, item: BoardItem) -> bool:
-        try:
-            content = await fetch_blob(
-                "servers", Hash32(item.body), self._node.endpoints(view), self._node.connect
-            )
-            transcript = Transcript.decode(content, max_bytes=MAX_TRANSCRIPT_BYTES)
-        except OmniLyticsError:
-            return False
-        return self._publish_transcript(view, state, transcript)
-
     def _transcripts(self, view: TaskView, state: RoundRecord) -> list[Transcript]:
+        """Return the transcripts that this server made or checked."""
         found = []
         for record in self._node.repository.records(view.task, state.round, (board.TRANSCRIPT,)):
             content = self._node.repository.published(Hash32(record.body))
@@ -133,31 +181,33 @@ class Settling:
             found.append(Transcript.decode(content, max_bytes=MAX_TRANSCRIPT_BYTES))
         return found
 
-    async def _sign(
-        self, view: TaskView, state: RoundRecord, sealed: SealedRound, server: int
-    ) -> bool:
-        """Sign the first proposed transcript that is complete and follows from its evidence."""
-        node = self._node
-        if server in node.signed_records(view.task, state.round, board.SETTLEMENT):
-            return False
-        payouts = await self.payout_state(view)
-        for transcript in self._transcripts(view, state):
-            own = self._standing_words(transcript, server)
-            if own is None:
-                continue
-            try:
-                await self._check(view, state, sealed, transcript, payouts)
-            except OmniLyticsError:
-                continue
-            message = settlement_message(transcript, own, sealed.context)
-            body = node.sign(message).encode()
-            return node.publish_record(view.task, state.round, board.SETTLEMENT, server, b"", body)
-        return False
+    def _sign(self, view: TaskView, state: RoundRecord, sealed: SealedRound, server: int) -> bool:
+        """Sign every transcript that is complete and follows from its evidence.
 
-    def _standing_words(self, transcript: Transcript, server: int) -> ServerWords | None:
+        Two of them differ at most in evidence that came late. Signing only the first would let a
+        deviator divide the signatures. The contract settles once; the final lock guards the sum.
+        """
+        node = self._node
+        signed = node.signed_records(view.task, state.round, board.SETTLEMENT)
+        done = {entry.message for signer, entry in signed if signer == server}
+        changed = False
+        for transcript in self._transcripts(view, state)[: board.MAX_SIGNED[board.SETTLEMENT]]:
+            message = self._expected(transcript, server, sealed)
+            if message is not None and message not in done:
+                body = node.sign(message).encode()
+                changed |= node.publish_record(
+                    view.task, state.round, board.SETTLEMENT, server, b"", body
+                )
+        return changed
+
+    def _expected(
+        self, transcript: Transcript, server: int, sealed: SealedRound
+    ) -> Settlement | None:
+        """Return what a server of V signs; a false word would make the contract refuse all."""
         if not transcript.v_bitmap >> (server - 1) & 1:
             return None
-        return next((entry for entry in transcript.words if entry.server == server), None)
+        words = next(entry for entry in transcript.words if entry.server == server)
+        return settlement_message(transcript, words, sealed.context)
 
     async def _check(
         self,
@@ -167,36 +217,60 @@ class Settling:
         transcript: Transcript,
         payouts: PayoutState,
     ) -> None:
-        windows = view.specification.windows
-        words_block = state.sealed_block + windows.words_blocks
-        openings_block = state.sealed_block + windows.openings_blocks
-        if transcript.manifest != sealed.manifest or transcript.seed != sealed.seed:
-            raise VerificationError("transcript of another sealing")
+        """Raise VerificationError unless this server may sign the transcript."""
+        cut_offs = CutOffs.of(view, state)
+        if transcript.seed != sealed.seed:
+            raise VerificationError("transcript under another seed")
+        if transcript.manifest.root() != sealed.submissions_root:
+            raise VerificationError("transcript of other submissions than were sealed")
+        check_manifest(
+            transcript.manifest,
+            parameters=view.parameters,
+            domain=sealed.context.domain,
+            task=view.task,
+            round_number=state.round,
+            known=(),
+        )
         check_complete(
             transcript,
-            words=self._answering.words(view, state, by_block=words_block),
-            convictions=self._answering.convictions(view, state, by_block=openings_block),
-            openings=self._answering.openings(view, state, by_block=openings_block),
+            words=self._answering.words(view, state, by_block=cut_offs.words),
+            convictions=self._answering.convictions(view, state, by_block=cut_offs.openings),
+            openings=self._answering.openings(view, state, by_block=cut_offs.openings),
         )
-        openings = await self._openings(view, state, transcript)
-        check_transcript(transcript, sealed, openings, payouts)
+        known = self._answering.all_words(view, state, by_block=cut_offs.admitted_words)
+        if any(entry not in known for entry in transcript.words):
+            # Whoever they accuse could not have opened its package in time (!).
+            raise VerificationError("the transcript holds words that were shown too late")
+        openings = await self._openings(view, state, sealed, transcript)
+        listed = replace(sealed, manifest=transcript.manifest)
+        resolution = check_transcript(transcript, listed, openings, payouts)
+        if len(resolution.standing) < view.parameters.quorum:
+            raise VerificationError("fewer than n - e servers stand")
 
     async def _openings(
-        self, view: TaskView, state: RoundRecord, transcript: Transcript
+        self, view: TaskView, state: RoundRecord, sealed: SealedRound, transcript: Transcript
     ) -> dict[tuple[Address, int], Opening]:
         """Return the openings that a transcript names, by hash."""
+        certificates = {entry.owner: entry for entry in transcript.manifest.certificates}
         found = {}
         for reference in transcript.openings:
             content = self._node.repository.published(reference.opening_hash)
             if content is None:
+                endpoints = self._node.endpoints(view)
                 content = await fetch_blob(
-                    "servers",
-                    reference.opening_hash,
-                    self._node.endpoints(view),
-                    self._node.connect,
+                    "servers", reference.opening_hash, endpoints, self._node.connect
                 )
-                self._node.repository.publish(content)
             opening = Opening.decode(content, max_bytes=view.parameters.package_bytes)
+            certificate = certificates.get(reference.owner)
+            if certificate is None or not opening_matches(
+                opening,
+                server=reference.server,
+                certificate=certificate,
+                parameters=view.parameters,
+                context=sealed.context,
+            ):
+                raise VerificationError("the transcript names an opening of no sealed package")
+            self._node.repository.publish(content)
             found[reference.owner, reference.server] = opening
         return found
 
@@ -209,33 +283,25 @@ class Settling:
             ),
         )
 
-    def _expected(
-        self, transcript: Transcript, server: int, sealed: SealedRound
-    ) -> Settlement | None:
-        """Return what a server must sign: a false batch word would make the contract refuse all."""
-        words = self._standing_words(transcript, server)
-        return None if words is None else settlement_message(transcript, words, sealed.context)
-
-    def _settle(
-        self, view: TaskView, state: RoundRecord, sealed: SealedRound, cut_off: int
+    async def _settle(
+        self, view: TaskView, state: RoundRecord, sealed: SealedRound, cut_offs: CutOffs
     ) -> bool:
         """Post the settlement once all of V signed it, or n - e did and the rest was waited for."""
         node = self._node
+        records = node.signed_records(view.task, state.round, board.SETTLEMENT)
         for transcript in self._transcripts(view, state):
             signed = {
                 server - 1: SignedSettlement(settlement=entry.message, signature=entry.signature)
-                for server, entry in node.signed_records(
-                    view.task, state.round, board.SETTLEMENT
-                ).items()
+                for server, entry in records
                 if isinstance(entry.message, Settlement)
                 and entry.message == self._expected(transcript, server, sealed)
             }
             complete = len(signed) == transcript.v_bitmap.bit_count()
-            waited = node.chain.head() >= cut_off + GRACE_BLOCKS
+            waited = node.chain.head() >= cut_offs.openings + GRACE_BLOCKS
             if len(signed) < view.parameters.quorum or not (complete or waited):
                 continue
             try:
-                node.writer.settle(signed, view.parameters.members)
+                await asyncio.to_thread(node.writer.settle, signed, view.parameters.members)
             except ChainError:
                 # Another server was faster, or the deadline passed: the chain says which.
                 if node.market.round_state(view.task) == state:
@@ -249,8 +315,9 @@ class Settling:
         """Sign the one Final of a settled round and collect the others' (final lock)."""
         node = self._node
         server = view.server_of(node.address)
-        finals = node.signed_records(view.task, settled.round, board.FINAL)
-        if len(finals) == len(view.parameters.members):
+        signed = node.signed_records(view.task, settled.round, board.FINAL)
+        finals = {signer for signer, _ in signed}
+        if finals == set(view.parameters.servers):
             return False
         final_block = settled.position.block_number + view.specification.windows.confirmations
         if node.chain.head() < final_block:
@@ -272,15 +339,14 @@ class Settling:
 
     def may_release(self, view: TaskView, settled: RoundSettled) -> None:
         """Raise VerificationError unless this and n - e servers signed Final for the set (!)."""
-        votes = []
-        for server, signed in self._node.signed_records(
-            view.task, settled.round, board.FINAL
-        ).items():
-            assert isinstance(signed.message, Final)
-            votes.append((server, signed.message.accepted_root))
-        own = dict(votes).get(view.server_of(self._node.address))
+        votes = [
+            (server, signed.message.accepted_root)
+            for server, signed in self._node.signed_records(view.task, settled.round, board.FINAL)
+            if isinstance(signed.message, Final)
+        ]
         agreed = agreed_value(votes, view.parameters.quorum)
-        if agreed is None or agreed != own or agreed != settled.accepted_root:
+        own = (view.server_of(self._node.address), settled.accepted_root)
+        if agreed != settled.accepted_root or own not in votes:
             raise VerificationError(
                 "the round is not final yet",
                 got=f"{len(votes)} signatures",
