@@ -7,11 +7,12 @@ STAMP := $(VENV)/.installed
 MARKET := src/omnilytics/chain/artefacts/Market.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types bench clean
+.PHONY: help setup demo test test-core test-slow lint types bench clean
 
 help:
 	@echo "make demo       train a model through a market in one process (first run installs)"
 	@echo "make test       run the tests"
+	@echo "make test-core  attack the core: thousands of adversarial trials, one table; privacy by counting"
 	@echo "make test-slow  run the tests that take longer"
 	@echo "make lint       format, lint and layer checks"
 	@echo "make types      strict type checks"
@@ -39,11 +40,15 @@ demo: setup
 
 test: setup
 	@echo "test: unit, property, contract and end-to-end tests"
-	@$(BIN)/pytest -q -n auto -m "not slow" $(ARGS)
+	@$(BIN)/pytest -q -n auto -m "not slow" --ignore=tests/attacks --ignore=tests/privacy $(ARGS)
+
+test-core: setup
+	@echo "test-core: attacks on the core and privacy tests"
+	@$(BIN)/pytest -q -n auto tests/attacks tests/privacy $(ARGS)
 
 test-slow: setup
 	@echo "test: the slower suites"
-	@$(BIN)/pytest -q -n auto -m slow $(ARGS)
+	@$(BIN)/pytest -q -n auto -m slow --ignore=tests/attacks --ignore=tests/privacy $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff format --check .
