@@ -24,6 +24,8 @@ class DemoView:
     def __init__(self, options: DemoOptions) -> None:
         self._options = options
         self._console = Console(stderr=True, highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = WIDTH_WITHOUT_TERMINAL
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -41,6 +41,28 @@ class SealedRound:
         """The root that was sealed on chain."""
         return self.manifest.root()
 
+    def check_words(self, entry: ServerWords) -> tuple[Word, ...]:
+        """Return one server's words of this round; raises VerificationError unless they hold."""
+        return check_server_words(
+            entry,
+            manifest=self.manifest,
+            submissions_root=self.submissions_root,
+            seed=self.seed,
+            parameters=self.parameters,
+            domain=self.context.domain,
+        )
+
+    def check_conviction(self, evidence: TwoWords) -> None:
+        """Raise VerificationError unless the evidence convicts a server in this round."""
+        check_two_words(
+            evidence,
+            manifest=self.manifest,
+            submissions_root=self.submissions_root,
+            seed=self.seed,
+            parameters=self.parameters,
+            domain=self.context.domain,
+        )
+
 
 @dataclass(frozen=True)
 class PayoutState:
@@ -81,23 +103,9 @@ def judge(
     for entry in words:
         if entry.server in checked:
             raise VerificationError("two sets of words of one server", server=entry.server)
-        checked[entry.server] = check_server_words(
-            entry,
-            manifest=sealed.manifest,
-            submissions_root=sealed.submissions_root,
-            seed=sealed.seed,
-            parameters=sealed.parameters,
-            domain=sealed.context.domain,
-        )
+        checked[entry.server] = sealed.check_words(entry)
     for conviction in convictions:
-        check_two_words(
-            conviction,
-            manifest=sealed.manifest,
-            submissions_root=sealed.submissions_root,
-            seed=sealed.seed,
-            parameters=sealed.parameters,
-            domain=sealed.context.domain,
-        )
+        sealed.check_conviction(conviction)
     places = {owner: place for place, owner in enumerate(sealed.manifest.owners)}
 
     def convicts(owner: Address, server: int) -> bool:

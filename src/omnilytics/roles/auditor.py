@@ -65,7 +65,7 @@ class Auditor:
         if self._view is None:
             self._view = await fetch_task(self._market, settled.task, self._connect)
         view = self._view
-        transcript = await fetch_transcript("audit", settled, self._endpoints(view), self._connect)
+        transcript = await fetch_transcript("audit", settled, view.endpoints, self._connect)
         sealed = self._sealed_round(view, settled, transcript)
         openings = await self._openings(view, transcript)
         resolution = check_transcript(transcript, sealed, openings, self._payouts)
@@ -124,11 +124,8 @@ class Auditor:
         found = {}
         for reference in transcript.openings:
             content = await fetch_blob(
-                "audit", reference.opening_hash, self._endpoints(view), self._connect
+                "audit", reference.opening_hash, view.endpoints, self._connect
             )
             opening = Opening.decode(content, max_bytes=view.parameters.package_bytes)
             found[reference.owner, reference.server] = opening
         return found
-
-    def _endpoints(self, view: TaskView) -> list[str]:
-        return [member.endpoint for member in view.specification.committee]

@@ -39,6 +39,11 @@ class TaskView:
     specification: TaskSpecification
     parameters: TaskParameters
 
+    @property
+    def endpoints(self) -> list[str]:
+        """Where the committee's servers are, in order."""
+        return [member.endpoint for member in self.specification.committee]
+
     def server_of(self, address: Address) -> int:
         """Return the evaluation point of a committee member, from 1."""
         if address not in self.parameters.members:

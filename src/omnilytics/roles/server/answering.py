@@ -15,8 +15,6 @@ from omnilytics.protocol.locks import agreed_value, lock_seed
 from omnilytics.protocol.package import compute_word, opening_matches
 from omnilytics.protocol.settlement import SealedRound, judge
 from omnilytics.protocol.words import (
-    check_server_words,
-    check_two_words,
     find_two_words,
     sign_words,
 )
@@ -201,27 +199,13 @@ class Answering:
     ) -> bool:
         if item.kind == board.TWO_WORDS:
             evidence = TwoWords.decode(item.body, max_bytes=MAX_WORDS_BYTES)
-            check_two_words(
-                evidence,
-                manifest=sealed.manifest,
-                submissions_root=sealed.submissions_root,
-                seed=sealed.seed,
-                parameters=sealed.parameters,
-                domain=sealed.context.domain,
-            )
+            sealed.check_conviction(evidence)
             return self._keep_two_words(view, state, evidence)
         entry = ServerWords.decode(item.body, max_bytes=MAX_WORDS_BYTES)
         held = [known for known in self.all_words(view, state) if known.server == entry.server]
         if len(held) >= 2:
             return False  # already convicted; more of it proves nothing
-        check_server_words(
-            entry,
-            manifest=sealed.manifest,
-            submissions_root=sealed.submissions_root,
-            seed=sealed.seed,
-            parameters=sealed.parameters,
-            domain=sealed.context.domain,
-        )
+        sealed.check_words(entry)
         return self._publish_words(view, state, entry)
 
     def _publish_words(self, view: TaskView, state: RoundRecord, entry: ServerWords) -> bool:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from omnilytics.algebra.fixed_point import IntegerVector, round_vector
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.records import Phase, TransactionReceipt
 from omnilytics.chain.writer import MarketWriter
-from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
+from omnilytics.foundation.errors import OmniLyticsError, VerificationError
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Address, Round, TaskId, Wei
 from omnilytics.learning.datasets import Batch
@@ -24,9 +24,9 @@ from omnilytics.learning.encoding import FloatArray
 from omnilytics.learning.gradients import compute_gradients
 from omnilytics.perturbation.artefact import Artefact, decode_artefact
 from omnilytics.perturbation.losses import Loss
-from omnilytics.protocol.certificate import check_certificate
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package import PackageBuilder
+from omnilytics.roles.data_owner.delivery import Delivery, succeeds
 from omnilytics.roles.task_view import (
     Connect,
     TaskView,
@@ -36,16 +36,14 @@ from omnilytics.roles.task_view import (
     round_context,
     task_layout,
 )
-from omnilytics.transport.authentication import authenticate
-from omnilytics.transport.client import held_path, package_path
 from omnilytics.transport.hpke import seal_package
 from omnilytics.transport.meter import Meter
 from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.hashing import merkle_proof
-from omnilytics.wire.messages import Complaint, Held, Receipt
+from omnilytics.wire.messages import Complaint
 from omnilytics.wire.package import Opening, SealedPackage
 from omnilytics.wire.signatures import SigningKey
-from omnilytics.wire.transcript import Certificate, HeldSignature, ReceiptSignature
+from omnilytics.wire.transcript import Certificate
 
 BatchSource = Callable[[Round], Batch]
 """Gives the private batch of a round; it never leaves this process."""
@@ -152,7 +150,7 @@ class DataOwner:
         if sent is None or sent.context != context:
             sent = self._sent[task] = await self._prepare(view, context)
         with self.meter.measure("submit"):
-            sent.certificate = await self._submit(view, context, sent.sealed)
+            sent.certificate = await self._delivery(view, context).submit(sent.sealed)
         return Contribution(
             round=round_number,
             certificate=sent.certificate,
@@ -188,9 +186,9 @@ class DataOwner:
         for server in await self._complaining_servers(view, sent, sent.certificate):
             sent.answered.add(server)
             body = sent.packages[server - 1].encode()
-            for endpoint in self._endpoints(view):
+            for endpoint in view.endpoints:
                 client = self._connect(endpoint)
-                answered |= await _succeeds(client.post_opening(task, sent.context.round, body))
+                answered |= await succeeds(client.post_opening(task, sent.context.round, body))
         return answered
 
     async def claim(self, task: TaskId) -> TransactionReceipt | None:
@@ -199,9 +197,7 @@ class DataOwner:
         settled = self.market.settled_rounds(task)
         if not settled:
             return None
-        transcript = await fetch_transcript(
-            "claim", settled[-1], self._endpoints(view), self._connect
-        )
+        transcript = await fetch_transcript("claim", settled[-1], view.endpoints, self._connect)
         owners = [payout.owner for payout in transcript.payouts]
         if self.address not in owners:
             return None
@@ -249,7 +245,7 @@ class DataOwner:
         )
         taken = {receipt.server for receipt in certificate.receipts} | sent.answered
         found: set[int] = set()
-        for endpoint in self._endpoints(view):
+        for endpoint in view.endpoints:
             try:
                 items = await self._connect(endpoint).board(
                     "submit", view.task, sent.context.round, ("complaint",)
@@ -266,9 +262,7 @@ class DataOwner:
         return found - taken
 
     async def _artefact(self, view: TaskView, context: RoundContext) -> Artefact:
-        content = await fetch_blob(
-            "fetch", context.artefact_hash, self._endpoints(view), self._connect
-        )
+        content = await fetch_blob("fetch", context.artefact_hash, view.endpoints, self._connect)
         artefact = decode_artefact(content)
         task_layout(view.specification).matches(artefact.graph)
         return artefact
@@ -287,162 +281,12 @@ class DataOwner:
             for package, member in zip(packages, view.specification.committee, strict=True)
         ]
 
-    async def _submit(
-        self, view: TaskView, context: RoundContext, sealed: list[SealedPackage]
-    ) -> Certificate:
-        """Send every server its package, leave what could not be delivered, get certified."""
-        receipts = await asyncio.gather(
-            *(self._send_package(view, context, package) for package in sealed)
-        )
-        missing = [
-            package for package, receipt in zip(sealed, receipts, strict=True) if receipt is None
-        ]
-        held = await asyncio.gather(
-            *(self._leave_package(view, context, package) for package in missing)
-        )
-        header = sealed[0].header
-        certificate = Certificate(
-            owner=self.address,
-            commitment=header.commitment,
-            submission_signature=header.submission_signature,
-            receipts=tuple(receipt for receipt in receipts if receipt is not None),
-            held=tuple(entry for entries in held for entry in entries),
-        )
-        check_certificate(
-            certificate,
-            parameters=view.parameters,
-            domain=context.domain,
-            task=context.task,
-            round_number=context.round,
-        )
-        await self._publish(view, context, certificate)
-        return certificate
-
-    async def _send_package(
-        self, view: TaskView, context: RoundContext, sealed: SealedPackage
-    ) -> ReceiptSignature | None:
-        header = sealed.header
-        member = view.specification.committee[header.server - 1]
-        try:
-            body = sealed.encode()
-            path = package_path(context.task, context.round, self.address)
-            answer = await self._connect(member.endpoint).put_package(
-                context.task,
-                context.round,
-                self.address,
-                body,
-                self._authenticate(context, path, body),
-            )
-            signed = decode_signed(answer)
-            want = Receipt(
-                task=context.task,
-                round=context.round,
-                owner=self.address,
-                commitment=header.commitment,
-            )
-            if signed.message != want or signed.signer(context.domain) != member.address:
-                return None
-        except OmniLyticsError:
-            return None
-        return ReceiptSignature(server=header.server, signature=signed.signature)
-
-    async def _leave_package(
-        self, view: TaskView, context: RoundContext, sealed: SealedPackage
-    ) -> list[HeldSignature]:
-        """Leave a package for a server that did not answer with e + 1 others (protocol.md 6.2)."""
-        found: list[HeldSignature] = []
-        for holder in view.parameters.servers:
-            if holder == sealed.header.server:
-                continue
-            entry = await self._hold(view, context, sealed, holder)
-            if entry is not None:
-                found.append(entry)
-            if len(found) > view.parameters.committee.errors:
-                break
-        return found
-
-    async def _hold(
-        self, view: TaskView, context: RoundContext, sealed: SealedPackage, holder: int
-    ) -> HeldSignature | None:
-        header = sealed.header
-        member = view.specification.committee[holder - 1]
-        want = Held(
-            task=context.task,
-            round=context.round,
-            owner=self.address,
-            commitment=header.commitment,
-            for_server=view.parameters.member(header.server),
-            package_hash=sealed.hash(),
-        )
-        try:
-            body = sealed.encode()
-            path = held_path(context.task, context.round, header.server, self.address)
-            answer = await self._connect(member.endpoint).put_held(
-                context.task,
-                context.round,
-                header.server,
-                self.address,
-                body,
-                self._authenticate(context, path, body),
-            )
-            signed = decode_signed(answer)
-            if signed.message != want or signed.signer(context.domain) != member.address:
-                return None
-        except OmniLyticsError:
-            return None
-        return HeldSignature(
-            holder=holder,
-            server=header.server,
-            package_hash=want.package_hash,
-            signature=signed.signature,
-        )
-
-    async def _publish(
-        self, view: TaskView, context: RoundContext, certificate: Certificate
-    ) -> None:
-        """Give the certificate to all servers.
-
-        It must be sealed once 2e + 1 took it: any n - e that sign a manifest then include an honest
-        one that insists on it.
-        """
-        enough = 2 * view.parameters.committee.errors + 1
-        body = certificate.encode()
-        results = await asyncio.gather(
-            *(
-                _succeeds(
-                    self._connect(endpoint).post_certificate(context.task, context.round, body)
-                )
-                for endpoint in self._endpoints(view)
-            )
-        )
-        if sum(results) < enough:
-            raise PeerError(
-                "too few servers took the certificate",
-                got=sum(results),
-                want=enough,
-                hint="submit again before the submission deadline",
-            )
-
-    def _authenticate(self, context: RoundContext, path: str, body: bytes) -> dict[str, str]:
-        return authenticate(
-            method="PUT",
-            path=path,
-            body=body,
-            task=context.task,
-            round_number=context.round,
-            time=int(self._now()),
+    def _delivery(self, view: TaskView, context: RoundContext) -> Delivery:
+        return Delivery(
+            view=view,
+            context=context,
             key=self.key,
-            domain=context.domain,
+            connect=self._connect,
+            now=self._now,
             randomness=self.randomness,
         )
-
-    def _endpoints(self, view: TaskView) -> list[str]:
-        return [member.endpoint for member in view.specification.committee]
-
-
-async def _succeeds(call: Awaitable[None]) -> bool:
-    try:
-        await call
-    except OmniLyticsError:
-        return False
-    return True

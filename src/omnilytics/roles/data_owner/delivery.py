@@ -1,0 +1,178 @@
+"""Getting a submission to the committee: packages, receipts, the certificate (protocol.md 6.2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from omnilytics.foundation.errors import OmniLyticsError, PeerError
+from omnilytics.foundation.randomness import Randomness
+from omnilytics.protocol.certificate import check_certificate
+from omnilytics.protocol.context import RoundContext
+from omnilytics.roles.task_view import Connect, TaskView
+from omnilytics.transport.authentication import authenticate
+from omnilytics.transport.client import held_path, package_path
+from omnilytics.wire.envelope import decode_signed
+from omnilytics.wire.messages import Held, Receipt
+from omnilytics.wire.package import SealedPackage
+from omnilytics.wire.signatures import SigningKey
+from omnilytics.wire.transcript import Certificate, HeldSignature, ReceiptSignature
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """One owner's way to the servers of one round."""
+
+    view: TaskView
+    context: RoundContext
+    key: SigningKey
+    connect: Connect
+    now: Callable[[], float]
+    randomness: Randomness
+
+    async def submit(self, sealed: list[SealedPackage]) -> Certificate:
+        """Send every server its package, leave what could not be delivered, get certified."""
+        receipts = await asyncio.gather(*(self._send_package(package) for package in sealed))
+        missing = [
+            package for package, receipt in zip(sealed, receipts, strict=True) if receipt is None
+        ]
+        held = await asyncio.gather(*(self._leave_package(package) for package in missing))
+        header = sealed[0].header
+        certificate = Certificate(
+            owner=self.key.address,
+            commitment=header.commitment,
+            submission_signature=header.submission_signature,
+            receipts=tuple(receipt for receipt in receipts if receipt is not None),
+            held=tuple(entry for entries in held for entry in entries),
+        )
+        check_certificate(
+            certificate,
+            parameters=self.view.parameters,
+            domain=self.context.domain,
+            task=self.context.task,
+            round_number=self.context.round,
+        )
+        await self._publish(certificate)
+        return certificate
+
+    async def _send_package(self, sealed: SealedPackage) -> ReceiptSignature | None:
+        header = sealed.header
+        member = self.view.specification.committee[header.server - 1]
+        try:
+            body = sealed.encode()
+            path = package_path(self.context.task, self.context.round, self.key.address)
+            answer = await self.connect(member.endpoint).put_package(
+                self.context.task,
+                self.context.round,
+                self.key.address,
+                body,
+                self._authenticate(path, body),
+            )
+            signed = decode_signed(answer)
+            want = Receipt(
+                task=self.context.task,
+                round=self.context.round,
+                owner=self.key.address,
+                commitment=header.commitment,
+            )
+            if signed.message != want or signed.signer(self.context.domain) != member.address:
+                return None
+        except OmniLyticsError:
+            return None
+        return ReceiptSignature(server=header.server, signature=signed.signature)
+
+    async def _leave_package(self, sealed: SealedPackage) -> list[HeldSignature]:
+        """Leave a package for a server that did not answer with e + 1 others (protocol.md 6.2)."""
+        found: list[HeldSignature] = []
+        for holder in self.view.parameters.servers:
+            if holder == sealed.header.server:
+                continue
+            entry = await self._hold(sealed, holder)
+            if entry is not None:
+                found.append(entry)
+            if len(found) > self.view.parameters.committee.errors:
+                break
+        return found
+
+    async def _hold(self, sealed: SealedPackage, holder: int) -> HeldSignature | None:
+        header = sealed.header
+        member = self.view.specification.committee[holder - 1]
+        want = Held(
+            task=self.context.task,
+            round=self.context.round,
+            owner=self.key.address,
+            commitment=header.commitment,
+            for_server=self.view.parameters.member(header.server),
+            package_hash=sealed.hash(),
+        )
+        try:
+            body = sealed.encode()
+            path = held_path(self.context.task, self.context.round, header.server, self.key.address)
+            answer = await self.connect(member.endpoint).put_held(
+                self.context.task,
+                self.context.round,
+                header.server,
+                self.key.address,
+                body,
+                self._authenticate(path, body),
+            )
+            signed = decode_signed(answer)
+            if signed.message != want or signed.signer(self.context.domain) != member.address:
+                return None
+        except OmniLyticsError:
+            return None
+        return HeldSignature(
+            holder=holder,
+            server=header.server,
+            package_hash=want.package_hash,
+            signature=signed.signature,
+        )
+
+    async def _publish(self, certificate: Certificate) -> None:
+        """Give the certificate to all servers.
+
+        It must be sealed once 2e + 1 took it: any n - e that sign a manifest then include an honest
+        one that insists on it.
+        """
+        enough = 2 * self.view.parameters.committee.errors + 1
+        body = certificate.encode()
+        results = await asyncio.gather(
+            *(
+                succeeds(
+                    self.connect(endpoint).post_certificate(
+                        self.context.task, self.context.round, body
+                    )
+                )
+                for endpoint in self.view.endpoints
+            )
+        )
+        if sum(results) < enough:
+            raise PeerError(
+                "too few servers took the certificate",
+                got=sum(results),
+                want=enough,
+                hint="submit again before the submission deadline",
+            )
+
+    def _authenticate(self, path: str, body: bytes) -> dict[str, str]:
+        return authenticate(
+            method="PUT",
+            path=path,
+            body=body,
+            task=self.context.task,
+            round_number=self.context.round,
+            time=int(self.now()),
+            key=self.key,
+            domain=self.context.domain,
+            randomness=self.randomness,
+        )
+
+
+async def succeeds(call: Awaitable[None]) -> bool:
+    """Tell whether a call to a server went well."""
+    try:
+        await call
+    except OmniLyticsError:
+        return False
+    return True
