@@ -180,7 +180,9 @@ class DataOwner:
             return False
         if len(sent.certificate.receipts) == len(view.parameters.servers):
             return False
-        if self.market.round_state(task).phase != Phase.OPEN:
+        state = self.market.round_state(task)
+        last = state.submission_deadline + view.specification.windows.complaint_seconds
+        if state.phase != Phase.OPEN or self.market.chain.head_timestamp() >= last:
             return False  # too late: an opening would only give a share away
         answered = False
         for server in await self._complaining_servers(view, sent, sent.certificate):

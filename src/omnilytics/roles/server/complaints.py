@@ -225,6 +225,14 @@ def complaint_cut_off(view: TaskView, state: RoundRecord) -> int:
     return state.submission_deadline + view.specification.windows.complaint_seconds // 4
 
 
+def proposer_cut_off(view: TaskView, state: RoundRecord) -> int:
+    """Return until when a proposer heeds complaints: half-way between the two other cut-offs.
+
+    So all it leaves an owner out for has reached every honest server by the later one.
+    """
+    return state.submission_deadline + 3 * view.specification.windows.complaint_seconds // 8
+
+
 def hearing_cut_off(view: TaskView, state: RoundRecord) -> int:
     """Return when complaints are no longer heard from others, half into the window."""
     return state.submission_deadline + view.specification.windows.complaint_seconds // 2

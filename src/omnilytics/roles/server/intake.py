@@ -36,8 +36,10 @@ class Intake:
     def identify_model_owner(self, task: TaskId, header: str | None, now: int) -> Request:
         """Return the request in `header` if the task's model owner signed it, before any body."""
         market = self._node.market
-        signer = market.task(task).model_owner
-        return identify(header, now=now, signer=signer, domain=market.domain)
+        record = market.task(task)
+        if self._node.address not in record.terms.committee:
+            raise VerificationError("this server is not in the task's committee", task=task)
+        return identify(header, now=now, signer=record.model_owner, domain=market.domain)
 
     def store_artefact(
         self, task: TaskId, name: Hash32, content: bytes, *, path: str, request: Request
@@ -46,8 +48,6 @@ class Intake:
         node = self._node
         record = node.market.task(task)
         check_bound(request, method="PUT", path=path, body=content)
-        if node.address not in record.terms.committee:
-            raise VerificationError("this server is not in the task's committee", task=task)
         if content_hash(content) != name:
             raise VerificationError("content does not have the hash in its path")
         if not node.repository.use_nonce(request.nonce):

@@ -7,9 +7,19 @@ from collections.abc import Sequence
 
 from omnilytics.chain.records import RoundRecord
 from omnilytics.foundation.errors import ChainError, MalformedError, VerificationError
-from omnilytics.protocol.certificate import build_manifest, check_certificate, check_manifest
+from omnilytics.protocol.certificate import (
+    build_manifest,
+    check_certificate,
+    check_manifest,
+    merge_certificates,
+)
 from omnilytics.roles.server import board
-from omnilytics.roles.server.complaints import Complaints, answer_cut_off, complaint_cut_off
+from omnilytics.roles.server.complaints import (
+    Complaints,
+    answer_cut_off,
+    complaint_cut_off,
+    proposer_cut_off,
+)
 from omnilytics.roles.server.intake import MAX_CERTIFICATE_BYTES
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.task_view import TaskView
@@ -70,10 +80,11 @@ class Sealing:
     async def _pull(self, view: TaskView, state: RoundRecord) -> bool:
         """Fetch certificates and votes from all, manifests from whose turn it is."""
         turn = sequencer(view, state, self._node.chain.head_timestamp())
-        items = await self._node.pull(view, state.round, (board.CERTIFICATE,))
+        items = await self._node.pull(view, state.round, (board.CERTIFICATE, board.SEAL_VOTE))
         if turn != view.server_of(self._node.address):
             items += await self._node.pull(view, state.round, (board.MANIFEST,), only=turn)
-        items += await self._node.pull(view, state.round, (board.SEAL_VOTE,))
+        order = (board.CERTIFICATE, board.MANIFEST, board.SEAL_VOTE)  # votes are on manifests
+        items.sort(key=lambda item: order.index(item.kind))
         return self._node.keep_all(items, lambda item: self._keep(view, state, item))
 
     def _keep(self, view: TaskView, state: RoundRecord, item: BoardItem) -> bool:
@@ -108,7 +119,9 @@ class Sealing:
     def _propose(self, view: TaskView, state: RoundRecord) -> bool:
         """Publish the manifest over every certificate known; again if more became known."""
         known_certificates = self._node.certificates(view.task, state.round)
-        complained = self._complaints.unanswered(view, state, known_certificates.values())
+        complained = self._complaints.unanswered(
+            view, state, known_certificates.values(), by_time=proposer_cut_off(view, state)
+        )
         certificates = [
             entry for owner, entry in known_certificates.items() if owner not in complained
         ]
@@ -125,16 +138,23 @@ class Sealing:
         )
 
     def _check(self, view: TaskView, state: RoundRecord, manifest: Manifest) -> None:
+        """Raise VerificationError unless this server may vote for the manifest."""
         known = self._node.certificates(view.task, state.round)
-        merged = [known.get(entry.owner, entry) for entry in manifest.certificates]
-        early = complaint_cut_off(view, state)
-        if self._complaints.unanswered(view, state, merged, by_time=early):
-            raise VerificationError("the manifest holds owners with unanswered complaints")
         required = self._node.certificates(view.task, state.round, (board.CERTIFICATE,))
         excusable = self._complaints.unanswered(view, state, known.values())
         self._check_certified(
             view, state, manifest, [required[owner] for owner in required.keys() - excusable]
         )
+        # Its certificates were checked above, so receipts that this server did not know count.
+        merged = [
+            merge_certificates(known[entry.owner], entry)
+            if entry.owner in known and known[entry.owner].commitment == entry.commitment
+            else entry
+            for entry in manifest.certificates
+        ]
+        early = complaint_cut_off(view, state)
+        if self._complaints.unanswered(view, state, merged, by_time=early):
+            raise VerificationError("the manifest holds owners with unanswered complaints")
 
     def _check_certified(
         self,

@@ -237,8 +237,13 @@ class Settling:
             convictions=self._answering.convictions(view, state, by_block=cut_offs.openings),
             openings=self._answering.openings(view, state, by_block=cut_offs.openings),
         )
-        known = self._answering.all_words(view, state, by_block=cut_offs.admitted_words)
-        if any(entry not in known for entry in transcript.words):
+        admitted = self._answering.all_words(view, state, by_block=cut_offs.admitted_words)
+        known = {(entry.server, entry.words) for entry in admitted}
+        convicted = {entry.server for entry in transcript.convictions}
+        if any(
+            (entry.server, entry.words) not in known and entry.server not in convicted
+            for entry in transcript.words
+        ):
             # Whoever they accuse could not have opened its package in time (!).
             raise VerificationError("the transcript holds words that were shown too late")
         openings = await self._openings(view, state, sealed, transcript)
