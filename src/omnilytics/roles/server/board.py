@@ -8,6 +8,7 @@ restart or a lost message costs only another pull.
 from __future__ import annotations
 
 from omnilytics.protocol.parameters import TaskParameters
+from omnilytics.wire.record import MAX_COMMITTEE
 
 CERTIFICATE = "certificate"
 """Certificates that reached this server itself by the submission deadline: it insists on them."""
@@ -44,9 +45,9 @@ PUBLIC_KINDS = frozenset(
 
 MAX_MANIFEST_BYTES = 128 << 20
 
-MAX_SIGNED = {SEED: 2, FINAL: 2, SETTLEMENT: 13}
-"""Signed messages of one server that are kept: two of a kind convict it; it may agree to as many
-transcripts as there are sequencers."""
+MAX_SIGNED = {SEED: 2, FINAL: 2, SETTLEMENT: 4 * MAX_COMMITTEE}
+"""Signed messages of one server that are kept: two of a kind convict it; it may agree to a few
+transcripts of every sequencer."""
 
 
 def most_new(kind: str, parameters: TaskParameters) -> int:
@@ -64,5 +65,5 @@ def most_new(kind: str, parameters: TaskParameters) -> int:
         TWO_WORDS: servers,
         SEED: 2 * servers,
         FINAL: 2 * servers,
-        SETTLEMENT: servers * servers,
+        SETTLEMENT: 4 * servers * servers,
     }.get(kind, 0)

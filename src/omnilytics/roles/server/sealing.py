@@ -229,13 +229,17 @@ def sequencer(view: TaskView, state: RoundRecord, now: int) -> int:
     committee[round mod n], and the next one after every `rotation_seconds` without a seal or, from
     then on, without a settlement.
     """
-    turn = max(0, now - answer_cut_off(view, state)) // view.specification.windows.rotation_seconds
-    return (state.round + turn) % len(view.parameters.members) + 1
+    return (state.round + turns_passed(view, state, now)) % len(view.parameters.members) + 1
+
+
+def turns_passed(view: TaskView, state: RoundRecord, now: int) -> int:
+    """Return how many sequencers have had their turn in this round."""
+    return max(0, now - answer_cut_off(view, state)) // view.specification.windows.rotation_seconds
 
 
 def next_turn(view: TaskView, state: RoundRecord, now: int) -> int | None:
     """Return when the turn passes on, or None once every server had one."""
-    rotation = view.specification.windows.rotation_seconds
-    start = answer_cut_off(view, state)
-    turn = max(0, now - start) // rotation
-    return start + (turn + 1) * rotation if turn < len(view.parameters.members) else None
+    turn = turns_passed(view, state, now)
+    if turn >= len(view.parameters.members):
+        return None
+    return answer_cut_off(view, state) + (turn + 1) * view.specification.windows.rotation_seconds

@@ -22,7 +22,7 @@ from omnilytics.protocol.settlement import (
 from omnilytics.roles.server import board
 from omnilytics.roles.server.answering import Answering
 from omnilytics.roles.server.node import ServerNode
-from omnilytics.roles.server.sealing import sequencer
+from omnilytics.roles.server.sealing import sequencer, turns_passed
 from omnilytics.roles.task_view import (
     MAX_TRANSCRIPT_BYTES,
     TaskView,
@@ -33,8 +33,10 @@ from omnilytics.roles.task_view import (
 from omnilytics.wire.hashing import EMPTY_ROOT
 from omnilytics.wire.messages import Final, Settlement
 from omnilytics.wire.package import Opening
+from omnilytics.wire.record import MAX_COMMITTEE
 from omnilytics.wire.transcript import Transcript
 
+TRANSCRIPTS_PER_TURN = board.MAX_SIGNED[board.SETTLEMENT] // MAX_COMMITTEE
 GRACE_BLOCKS = 2
 """How long past the openings cut-off a sequencer waits for all of V before n - e must do."""
 
@@ -148,7 +150,12 @@ class Settling:
         """Fetch and check what the server proposes whose turn it is; keep only what holds."""
         changed = False
         payouts = await self.payout_state(view)
+        now = self._node.chain.head_timestamp()
+        room = TRANSCRIPTS_PER_TURN * (turns_passed(view, state, now) + 1)
+        room -= len(self._transcripts(view, state))
         for item in await self._node.pull(view, state.round, (board.TRANSCRIPT,), only=turn):
+            if room <= 0:
+                break  # whose turn it is can make many that hold; the next one needs room too
             if item.body in self._refused:
                 continue
             try:
@@ -164,6 +171,7 @@ class Settling:
             except OmniLyticsError:
                 continue
             changed |= self._publish_transcript(view, state, transcript)
+            room -= 1
         return changed
 
     def _publish_transcript(
@@ -191,7 +199,7 @@ class Settling:
         signed = node.signed_records(view.task, state.round, board.SETTLEMENT)
         done = {entry.message for signer, entry in signed if signer == server}
         changed = False
-        for transcript in self._transcripts(view, state)[: board.MAX_SIGNED[board.SETTLEMENT]]:
+        for transcript in self._transcripts(view, state):
             message = self._expected(transcript, server, sealed)
             if message is not None and message not in done:
                 body = node.sign(message).encode()
