@@ -7,12 +7,13 @@ STAMP := $(VENV)/.installed
 MARKET := src/omnilytics/chain/artefacts/Market.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core test-slow lint types bench clean
+.PHONY: help setup demo test test-core attacks test-slow lint types bench clean
 
 help:
 	@echo "make demo       train a model through a market in one process (first run installs)"
 	@echo "make test       run the tests"
 	@echo "make test-core  attack the core: thousands of adversarial trials, one table; privacy by counting"
+	@echo "make attacks    run the attacks again and record the table in docs/attacks.md"
 	@echo "make test-slow  run the tests that take longer"
 	@echo "make lint       format, lint and layer checks"
 	@echo "make types      strict type checks"
@@ -45,6 +46,10 @@ test: setup
 test-core: setup
 	@echo "test-core: attacks on the core and privacy tests"
 	@$(BIN)/pytest -q -n auto tests/attacks tests/privacy $(ARGS)
+
+attacks: setup
+	@echo "attacks: the attack campaign, recorded in docs/attacks.md"
+	@OMNILYTICS_ATTACK_TABLE=docs/attacks.md $(BIN)/pytest -q tests/attacks $(ARGS)
 
 test-slow: setup
 	@echo "test: the slower suites"
