@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 MARKET := src/omnilytics/chain/artefacts/Market.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core attacks test-slow lint types bench clean
+.PHONY: help setup demo test test-core attacks test-slow coverage fuzz lint types bench clean
 
 help:
 	@echo "make demo       train a model through a market in one process (first run installs)"
@@ -15,6 +15,8 @@ help:
 	@echo "make test-core  attack the core: thousands of adversarial trials, one table; privacy by counting"
 	@echo "make attacks    run the attacks again and record the table in docs/attacks.md"
 	@echo "make test-slow  run the tests that take longer"
+	@echo "make coverage   branch coverage of the core"
+	@echo "make fuzz       mutate inputs of every decoder (ARGS='--runs N')"
 	@echo "make lint       format, lint and layer checks"
 	@echo "make types      strict type checks"
 	@echo "make bench      measure the work of owners and servers"
@@ -54,6 +56,15 @@ attacks: setup
 test-slow: setup
 	@echo "test: the slower suites"
 	@$(BIN)/pytest -q -n auto -m slow --ignore=tests/attacks --ignore=tests/privacy $(ARGS)
+
+coverage: setup
+	@echo "coverage: branches of algebra, sharing, validity, protocol; all must be taken"
+	@$(BIN)/coverage run -m pytest -q -m "not slow" tests/simulation \
+	  $(foreach area,algebra sharing validity protocol,$(wildcard tests/unit/test_$(area)_*.py tests/property/test_$(area)_*.py))
+	@$(BIN)/coverage report
+
+fuzz: setup
+	@$(BIN)/python tests/fuzz/run.py $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff format --check .

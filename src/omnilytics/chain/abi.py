@@ -17,6 +17,7 @@ from eth_hash.auto import keccak
 from omnilytics.chain.artefact import load_artefact
 from omnilytics.foundation.errors import ChainError
 
+MAX_REASON_CHARACTERS = 200
 _ERROR_STRING = keccak(b"Error(string)")[:4]
 
 
@@ -91,8 +92,8 @@ def revert_reason(data: bytes) -> str:
     """Return the reason in revert data, or a text that says there is none."""
     if data[:4] == _ERROR_STRING:
         try:
-            return str(decode(["string"], data[4:])[0])
-        except DecodingError:
+            return str(_decode(["string"], data[4:])[0])[:MAX_REASON_CHARACTERS]
+        except ChainError:
             pass
     return "reverted without a reason"
 

@@ -109,7 +109,7 @@ class JsonRpcChain(Chain):
             gas_used=_integer(_field(fields, "gasUsed")),
             gas_price_wei=Wei(_integer(_field(fields, "effectiveGasPrice"))),
             contract=Address(_bytes(created)) if created else None,
-            logs=tuple(map(_log, _field(fields, "logs"))),
+            logs=tuple(map(_log, _list(_field(fields, "logs")))),
         )
 
     def calldata(self, transaction_hash: Hash32) -> tuple[Address | None, bytes]:
@@ -127,7 +127,7 @@ class JsonRpcChain(Chain):
             "fromBlock": hex(first_block),
             "toBlock": hex(last_block),
         }
-        return tuple(map(_log, self._ask("eth_getLogs", wanted)))
+        return tuple(map(_log, _list(self._ask("eth_getLogs", wanted))))
 
     def fund(self, address: Address, amount_wei: Wei) -> None:
         """Raise an account's balance on a development chain."""
@@ -197,7 +197,7 @@ def _refusal(method: str, error: Any) -> ChainError:
 def _log(fields: Any) -> RawLog:
     return RawLog(
         address=Address(_bytes(_field(fields, "address"))),
-        topics=tuple(map(_bytes, _field(fields, "topics"))),
+        topics=tuple(map(_bytes, _list(_field(fields, "topics")))),
         data=_bytes(_field(fields, "data")),
         position=Position(
             block_number=_integer(_field(fields, "blockNumber")),
@@ -212,6 +212,12 @@ def _field(fields: Any, name: str) -> Any:
     if not isinstance(fields, Mapping) or name not in fields:
         raise ChainError("the node answered nonsense", want=name)
     return fields[name]
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ChainError("the node answered nonsense", want="a list")
+    return value
 
 
 def _integer(text: Any) -> int:

@@ -198,6 +198,8 @@ class Complaints:
         server = view.server_of(signed.signer(self._node.market.domain))
         if server in {entry.server for entry in certificate.receipts}:
             raise VerificationError("complaint about a package that was taken", server=server)
+        if (message.owner, server) in self._places(view, state, board.COMPLAINT):
+            return False  # the same complaint under another signature
         return self._node.publish_record(
             view.task, state.round, board.COMPLAINT, server, message.owner, item.body
         )

@@ -28,6 +28,9 @@ from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.messages import SealVote
 from omnilytics.wire.transcript import Certificate, Manifest
 
+MANIFESTS_PER_TURN = 4
+"""Whose turn it is proposes again when certificates become known; each turn has room of its own."""
+
 
 class Sealing:
     """Agrees with the other servers on which submissions a round is sealed over."""
@@ -101,8 +104,12 @@ class Sealing:
             return node.publish_certificate(view.task, state.round, certificate, pulled=True)
         if item.kind == board.MANIFEST:
             manifest = Manifest.decode(item.body, max_bytes=board.MAX_MANIFEST_BYTES)
-            if manifest.root() in {known.root() for known in self.manifests(view, state)}:
-                return False  # another list of the same submissions proves nothing more
+            roots = {known.root() for known in self.manifests(view, state)}
+            turns = turns_passed(view, state, node.chain.head_timestamp()) + 1
+            if manifest.root() in roots or len(roots) >= MANIFESTS_PER_TURN * turns:
+                return (
+                    False  # the same submissions in another list, or no room before the next turn
+                )
             self._check(view, state, manifest)
             return self._keep_manifest(view, state, manifest)
         signed = decode_signed(item.body)
@@ -112,6 +119,9 @@ class Sealing:
         server = view.server_of(signed.signer(node.market.domain))
         if vote not in [_vote_for(known) for known in self.manifests(view, state)]:
             raise VerificationError("vote for a manifest that is not known")
+        votes = node.repository.records(view.task, state.round, (board.SEAL_VOTE,))
+        if (server, vote.submissions_root) in {(one.server, one.subject) for one in votes}:
+            return False  # the same vote under another signature
         return node.publish_record(
             view.task, state.round, board.SEAL_VOTE, server, vote.submissions_root, item.body
         )
