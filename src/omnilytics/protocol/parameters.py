@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from omnilytics.algebra.fixed_point import check_parameters
-from omnilytics.foundation.errors import VerificationError
+from omnilytics.foundation.errors import UsageError, VerificationError
 from omnilytics.foundation.units import Address
 from omnilytics.sharing.committee import Committee
 from omnilytics.validity.statement import Statement
 from omnilytics.wire.package import chunk_count
 from omnilytics.wire.task_specification import Admission, TaskSpecification
+
+MAX_PAID_OWNERS = 4_000
+"""Four times as many may be sealed before the lot; with 13 servers' words a transcript then has
+1.8 million items, just within the bound of wire/cbor.py."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,13 @@ class TaskParameters:
     @classmethod
     def of(cls, specification: TaskSpecification) -> TaskParameters:
         """Read the parameters; raises an OmniLyticsError where they are unsound."""
+        if specification.max_owners > MAX_PAID_OWNERS:
+            raise UsageError(
+                "more owners than one transcript can list",
+                got=specification.max_owners,
+                want=f"<= {MAX_PAID_OWNERS}",
+                hint="open several tasks",
+            )
         committee = Committee(
             servers=len(specification.committee),
             privacy=specification.privacy,

@@ -7,6 +7,9 @@ must give the same bytes, so that each value has one encoding and a hash of it m
 
 from __future__ import annotations
 
+import struct
+from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import cbor2
@@ -25,7 +28,44 @@ _ARGUMENT_BYTES = {24: 1, 25: 2, 26: 4, 27: 8}
 
 def encode(value: Any) -> bytes:
     """Return the deterministic encoding of plain values (int, bytes, str, list, dict, ...)."""
-    return cbor2.dumps(value, canonical=True)
+    return cbor2.dumps(_with_exact_floats(value), canonical=True, default=_write_float)
+
+
+@dataclass(frozen=True)
+class _Float:
+    """A float that is encoded here: the library writes half-precision values from 2^15 on too long.
+
+    A hash of the bytes must not depend on how the library was built.
+    """
+
+    value: float
+
+
+def _with_exact_floats(value: Any) -> Any:
+    if isinstance(value, float):
+        return _Float(value)
+    if isinstance(value, dict):
+        return {key: _with_exact_floats(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_exact_floats(entry) for entry in value]
+    return value
+
+
+def _write_float(encoder: cbor2.CBOREncoder, value: Any) -> None:
+    """Write the shortest of the three forms that keeps the value (RFC 8949 section 4.2.2)."""
+    if not isinstance(value, _Float):
+        raise cbor2.CBOREncodeTypeError(f"cannot encode {type(value).__name__}")
+    if isnan(value.value):
+        encoder.write(b"\xf9\x7e\x00")
+        return
+    for head, form in ((0xF9, ">e"), (0xFA, ">f"), (0xFB, ">d")):
+        try:
+            encoded = struct.pack(form, value.value)
+        except OverflowError:
+            continue
+        if struct.unpack(form, encoded)[0] == value.value or form == ">d":
+            encoder.write(bytes([head]) + encoded)
+            return
 
 
 def decode(data: bytes, *, max_bytes: int) -> Any:
