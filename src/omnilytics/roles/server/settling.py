@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from omnilytics.chain.records import RoundRecord, RoundSettled, SignedSettlement
 from omnilytics.foundation.errors import ChainError, OmniLyticsError, VerificationError
-from omnilytics.foundation.units import Address, Hash32, Round
+from omnilytics.foundation.units import Address, Hash32, TaskId
 from omnilytics.protocol.certificate import check_manifest
 from omnilytics.protocol.locks import agreed_value, lock_final
 from omnilytics.protocol.package import opening_matches
@@ -72,8 +72,8 @@ class Settling:
     def __init__(self, node: ServerNode, answering: Answering) -> None:
         self._node = node
         self._answering = answering
-        self._outcomes: dict[tuple[int, Round], Transcript] = {}
         self._refused: set[bytes] = set()
+        self._paid: dict[TaskId, tuple[tuple[RoundSettled, ...], PayoutState]] = {}
 
     async def step(self, view: TaskView, state: RoundRecord) -> bool:
         """Do what can be done now after the openings cut-off; tell whether anything changed."""
@@ -94,31 +94,29 @@ class Settling:
         return changed
 
     async def payout_state(self, view: TaskView) -> PayoutState:
-        """Return the payout state after all settled rounds, from their transcripts."""
-        counts: dict[Address, int] = {}
-        root = EMPTY_ROOT
-        for settled in self._node.market.settled_rounds(view.task):
-            transcript = await self.outcome(view, settled)
-            for owner in transcript.accepted:
-                counts[owner] = counts.get(owner, 0) + 1
-            root = settled.payouts_root
-        return PayoutState(counts, root)
+        """Return the payout state after all settled rounds, from their transcripts.
+
+        Rounds that were counted before are not read again, unless the chain replaced one.
+        """
+        settled = self._node.market.settled_rounds(view.task)
+        known, state = self._paid.get(view.task, ((), PayoutState({}, EMPTY_ROOT)))
+        if settled[: len(known)] != known:
+            known, state = (), PayoutState({}, EMPTY_ROOT)
+        for event in settled[len(known) :]:
+            transcript = await self.outcome(view, event)
+            state = PayoutState(state.after(transcript.accepted), event.payouts_root)
+        self._paid[view.task] = (settled, state)
+        return state
 
     async def outcome(self, view: TaskView, settled: RoundSettled) -> Transcript:
         """Return the transcript of a settled round, from the own store or else from a peer."""
-        key = (view.task, settled.round)
-        if key not in self._outcomes:
-            own = self._node.repository.published(settled.transcript_hash)
-            if own is not None:
-                self._outcomes[key] = decode_transcript(own, settled)
-            else:
-                endpoints = self._node.endpoints(view)
-                transcript = await fetch_transcript(
-                    "servers", settled, endpoints, self._node.connect
-                )
-                self._node.repository.publish(transcript.encode())
-                self._outcomes[key] = transcript
-        return self._outcomes[key]
+        own = self._node.repository.published(settled.transcript_hash)
+        if own is not None:
+            return decode_transcript(own, settled)
+        endpoints = self._node.endpoints(view)
+        transcript = await fetch_transcript("servers", settled, endpoints, self._node.connect)
+        self._node.repository.publish(transcript.encode())
+        return transcript
 
     # transcripts and settlements
 
