@@ -290,3 +290,13 @@ def test_writes_survive_a_power_cut(tmp_path: Path) -> None:
 def test_the_folder_is_the_servers_alone(tmp_path: Path) -> None:
     open_folder(tmp_path / "data").close()
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_package_is_there_only_with_its_file(reopen: Open) -> None:
+    repository = reopen()
+    assert not repository.has_package(TASK, ROUND, OWNER, FIRST)
+    repository.add_package(TASK, ROUND, OWNER, FIRST, b"package")
+    assert repository.has_package(TASK, ROUND, OWNER, FIRST)
+    assert not repository.has_package(TASK, ROUND, OWNER, SECOND)
+    repository.files.delete(content_hash(b"package"))
+    assert not repository.has_package(TASK, ROUND, OWNER, FIRST)

@@ -52,6 +52,10 @@ class ContentFiles:
             raise ConfigError("a stored file is damaged", file=self._path(name))
         return content
 
+    def has(self, name: Hash32) -> bool:
+        """Tell whether there is a file of this name; `get` checks its content."""
+        return self._path(name).exists()
+
     def delete(self, name: Hash32) -> None:
         """Delete the content if it is there."""
         self._path(name).unlink(missing_ok=True)

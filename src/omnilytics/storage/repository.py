@@ -230,6 +230,19 @@ class Repository:
         self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32
     ) -> bytes | None:
         """Return the stored package of one submission."""
+        name = self._package_name(task, round_number, owner, commitment)
+        return None if name is None else self.files.get(name)
+
+    def has_package(
+        self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32
+    ) -> bool:
+        """Tell whether a submission's package is stored, without reading it."""
+        name = self._package_name(task, round_number, owner, commitment)
+        return name is not None and self.files.has(name)
+
+    def _package_name(
+        self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32
+    ) -> Hash32 | None:
         columns = _submissions.c
         query = select(columns.package).where(
             columns.task == task,
@@ -239,7 +252,7 @@ class Repository:
         )
         with self._reading() as connection:
             name = connection.execute(query).scalar_one_or_none()
-        return None if name is None else self.files.get(Hash32(name))
+        return None if name is None else Hash32(name)
 
     def claim_receipt(
         self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32

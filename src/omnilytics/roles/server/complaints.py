@@ -60,7 +60,7 @@ class Complaints:
         node = self._node
         server = view.server_of(node.address)
         owner, commitment = certificate.owner, certificate.commitment
-        if node.repository.package(view.task, state.round, owner, commitment) is not None:
+        if node.repository.has_package(view.task, state.round, owner, commitment):
             return False
         for entry in certificate.held:
             if entry.server != server:
@@ -91,9 +91,8 @@ class Complaints:
         try:
             opening = open_package(sealed, self._node.hpke_key, context)
             check_package(opening, server=server, parameters=view.parameters, context=context)
-        except (
-            VerificationError
-        ):  # only that: a chain or a disk in trouble is not the owner's fault
+        except VerificationError:
+            # Nothing else is caught: a chain or a disk in trouble is not the owner's fault.
             return complain and self._complain(view, state, certificate, server)
         if opening.header.commitment != certificate.commitment:
             return complain and self._complain(view, state, certificate, server)

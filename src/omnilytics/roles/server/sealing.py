@@ -204,9 +204,8 @@ class Sealing:
             signatures = self._votes(view, state, vote)
             if len(signatures) < view.parameters.quorum:
                 continue
-            enough = dict(
-                sorted(signatures.items())[: view.parameters.quorum]
-            )  # more only cost gas
+            # More signatures than n - e would only cost gas.
+            enough = dict(sorted(signatures.items())[: view.parameters.quorum])
             try:
                 await asyncio.to_thread(
                     self._node.writer.seal, vote, view.parameters.members, enough
