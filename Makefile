@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MARKET := src/omnilytics/chain/artefacts/Market.json
+ANVIL := 1.7.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core attacks test-slow coverage fuzz lint types bench clean
+.PHONY: help setup demo test test-core attacks test-slow coverage campaign analyse devnet-tools fuzz lint types bench clean
 
 help:
 	@echo "make demo       train a model through a market in one process (first run installs)"
@@ -16,6 +17,9 @@ help:
 	@echo "make attacks    run the attacks again and record the table in docs/attacks.md"
 	@echo "make test-slow  run the tests that take longer"
 	@echo "make coverage   branch coverage of the core"
+	@echo "make campaign   100,000 random calls of the contracts, checked against a model"
+	@echo "make analyse    static analysers over the contracts"
+	@echo "make devnet-tools  install anvil, a development chain, by npm"
 	@echo "make fuzz       mutate inputs of every decoder (ARGS='--runs N')"
 	@echo "make lint       format, lint and layer checks"
 	@echo "make types      strict type checks"
@@ -62,6 +66,19 @@ coverage: setup
 	@$(BIN)/coverage run -m pytest -q -m "not slow" tests/simulation \
 	  $(foreach area,algebra sharing validity protocol,$(wildcard tests/unit/test_$(area)_*.py tests/property/test_$(area)_*.py))
 	@$(BIN)/coverage report
+
+campaign: setup
+	@echo "campaign: random interleavings of all calls against a model (OMNILYTICS_MACHINE_STEPS steps)"
+	@OMNILYTICS_MACHINE_STEPS=$${OMNILYTICS_MACHINE_STEPS:-100000} $(BIN)/pytest -q -s -m slow tests/contract/test_contract_machine.py $(ARGS)
+
+analyse: setup
+	@echo "analyse: static analysers over the contracts, each in its own environment (seven minutes)"
+	@PYTHON=$(PYTHON) tools/analyse/run.sh
+
+devnet-tools:
+	@command -v npm >/dev/null || { echo "needs npm, which comes with Node.js (Debian: apt install npm)"; exit 1; }
+	@echo "devnet-tools: installing anvil $(ANVIL) into .devnet"
+	@npm install --silent --no-audit --no-fund --prefix .devnet @foundry-rs/anvil@$(ANVIL)
 
 fuzz: setup
 	@$(BIN)/python tests/fuzz/run.py $(ARGS)

@@ -3,10 +3,11 @@
 @title OmniLytics market
 @license Apache-2.0
 @notice Escrow, commitments, the public record of each round, and payment (protocol.md section 6).
-    A model owner locks the money of all rounds of a task; a round is opened, sealed by the servers'
-    votes and settled by their settlements; data owners and servers are paid from what was settled,
-    whatever the model owner does afterwards. The contract has no owner, no upgrade path and no
-    pause; a task's parameters never change.
+    A model owner locks the money of all rounds of a task, in ether or in a token; a round is opened,
+    sealed by the servers' votes and settled by their settlements; data owners and servers are paid
+    from what was settled, whatever the model owner does afterwards. The contract has no owner, no
+    upgrade path and no pause; a task's terms never change, but that more rounds may be paid for.
+    Servers, bonds and faults are the registry's (Registry.vy).
 
     What it does not check: that a sealed manifest is complete, that verdicts follow from words, and
     that payout roots follow from accepted sets. Those rest on the signatures of n - e servers. The
@@ -16,11 +17,15 @@
     every task costs the same. Values are packed by hand; the layouts are beside the constants.
 """
 
+from ethereum.ercs import IERC20
+
 import codeword
 import eip712
 import payouts
+import quorum
 
 initializes: eip712
+initializes: quorum[eip712 := eip712]
 
 # Types ---------------------------------------------------------------------------------------------
 
@@ -28,15 +33,21 @@ MAX_SERVERS: constant(uint256) = 13
 
 struct Terms:
     spec_hash: bytes32
+    token: address
     t: uint256
     e: uint256
+    min_stake_wei: uint256
+    min_bond_wei: uint256
+    allow_root: bytes32
     reward_wei: uint256
     fee_wei: uint256
     opening_fee_wei: uint256
     rounds: uint256
+    max_rounds: uint256
     min_owners: uint256
     max_owners: uint256
     submission_seconds: uint256
+    forced_seconds: uint256
     seal_seconds: uint256
     delta: uint256
     confirmations: uint256
@@ -54,58 +65,52 @@ struct Settlement:
     payouts_root: bytes32
     transcript_hash: bytes32
 
-struct TaskView:
-    model_owner: address
-    n: uint256
-    terms: Terms
+struct Risk:
     committee_hash: bytes32
-    created_block: uint256
-    opened_rounds: uint256
-    settled_rounds: uint256
-    closed: bool
-    refunded: bool
-    credited_wei: uint256
-    claimed_wei: uint256
-    payouts_root: bytes32
-    previous_payouts_root: bytes32
+    n: uint256
+    e: uint256
+    min_stake_wei: uint256
+    min_bond_wei: uint256
 
-struct RoundView:
-    round: uint256
-    phase: uint256
-    opened_block: uint256
-    submission_deadline: uint256
-    seal_deadline: uint256
-    submissions_root: bytes32
-    count: uint256
-    sealed_block: uint256
-    challenge_block: uint256
-    challenge_final_block: uint256
-    settlement_deadline_block: uint256
+struct Claim:
+    task: uint256
+    cumulative_wei: uint256
+    proof: DynArray[bytes32, payouts.MAX_DEPTH]
 
-struct ServerView:
-    stake_wei: uint256
-    active_tasks: uint256
-    hpke_key: bytes32
-    endpoint: String[256]
+interface Registry:
+    def market() -> address: view
+    def min_stake_wei() -> uint256: view
+    def draw_fee_wei() -> uint256: view
+    def enlist(
+        servers: DynArray[address, MAX_SERVERS],
+        min_stake_wei: uint256,
+        consent_hash: bytes32,
+        consents: DynArray[eip712.Signature, MAX_SERVERS],
+    ) -> uint256: nonpayable
+    def pin_draw(task: uint256): payable
+    def draw(
+        task: uint256, n: uint256, min_stake_wei: uint256, token: address, fee_wei: uint256
+    ) -> (DynArray[address, MAX_SERVERS], uint256): nonpayable
+    def release(task: uint256, servers: DynArray[address, MAX_SERVERS]): nonpayable
 
 # Events --------------------------------------------------------------------------------------------
-
-event ServerRegistered:
-    server: indexed(address)
-    stake_wei: uint256
-    hpke_key: bytes32
-    endpoint: String[256]
-
-event ServerUnregistered:
-    server: indexed(address)
-    stake_wei: uint256
 
 event TaskCreated:
     task: indexed(uint256)
     model_owner: indexed(address)
     escrow_wei: uint256
+    n: uint256
     terms: Terms
+
+event CommitteeFixed:
+    task: indexed(uint256)
     committee: DynArray[address, MAX_SERVERS]
+    profiles: uint256
+
+event RoundsAdded:
+    task: indexed(uint256)
+    rounds: uint256
+    amount_wei: uint256
 
 event RoundOpened:
     task: indexed(uint256)
@@ -113,6 +118,12 @@ event RoundOpened:
     artefact_hash: bytes32
     block_hash: bytes32
     submission_deadline: uint256
+
+event SubmissionForced:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    sender: indexed(address)
+    certificate: Bytes[MAX_CERTIFICATE_BYTES]
 
 event RoundSealed:
     task: indexed(uint256)
@@ -135,7 +146,6 @@ event RewardClaimed:
     task: indexed(uint256)
     owner: indexed(address)
     amount_wei: uint256
-    cumulative_wei: uint256
 
 event FeesClaimed:
     task: indexed(uint256)
@@ -155,7 +165,7 @@ event TaskRefunded:
 # Constants -----------------------------------------------------------------------------------------
 
 # Raised with every change of an interface or of a signed message.
-INTERFACE_VERSION: constant(uint256) = 1
+INTERFACE_VERSION: constant(uint256) = 2
 
 _SEAL_VOTE: constant(bytes32) = keccak256(
     "SealVote(uint256 task,uint256 round,bytes32 submissions_root,uint256 count)"
@@ -164,16 +174,31 @@ _SETTLEMENT: constant(bytes32) = keccak256(
     "Settlement(uint256 task,uint256 round,bytes32 submissions_root,bytes32 seed,bytes32 accepted_root,uint256 accepted_count,uint256 v_bitmap,bytes32 previous_payouts_root,bytes32 payouts_root,bytes32 transcript_hash,bytes32 word)"
 )
 
+_CONSENT: constant(bytes32) = keccak256(
+    "Consent(address model_owner,bytes32 terms_hash,uint256 expires)"
+)
+
+# Where EIP-2935 keeps the hashes of the last 8,191 blocks.
+_HISTORY: constant(address) = 0x0000F90827F1C53a10cb7A02335B175320002935
+_MAX_HISTORY_BLOCKS: constant(uint256) = 8_000
+
 # Root of a tree without leaves, tagged apart from leaves and nodes; it also keeps root slots warm.
 EMPTY_ROOT: constant(bytes32) = keccak256(x"02")
 
 MAX_WINDOW_SECONDS: constant(uint256) = 30 * 86400
+# A bond may leave after 14 days: a round that relies on bonds is over before.
+MAX_BONDED_SECONDS: constant(uint256) = 10 * 86400
 IDLE_SECONDS: constant(uint256) = 14 * 86400
+# No round opens later than that after a task's creation: stakes are not bound for ever.
+MAX_TASK_DAYS: constant(uint256) = 366
+MAX_CERTIFICATE_BYTES: constant(uint256) = 8192
+MAX_CLAIMS: constant(uint256) = 16
 
-# Phases of the latest round.
+# Phases: of the latest round, and before the committee is known.
 IDLE: constant(uint256) = 0
 OPEN: constant(uint256) = 1
 SEALED: constant(uint256) = 2
+DRAWING: constant(uint256) = 3
 
 # Task.progress: phase 8 | closed 1 | refunded 1 | - 6 | opened 16 | settled 16 | submission deadline 48
 # | opened block 48 | sealed block 48 | sealed count 32. Never zero: the deadline starts as the time of
@@ -190,41 +215,48 @@ _COUNT: constant(uint256) = 192
 # What outlives a round: flags and counters.
 _LASTING: constant(uint256) = (1 << 48) - 1 - 255
 
-# Task.terms: n 8 | t 8 | e 8 | - 8 | rounds 16 | delta 8 | confirmations 8 | words 8 | openings 8
-# | settlement 8 | - 8 | min_owners 32 | max_owners 32 | submission seconds 32 | seal seconds 32.
+# Task.terms: n 8 | t 8 | e 8 | rounds 16 | max_rounds 16 | delta 8 | confirmations 8 | words 16
+# | openings 16 | settlement 16 | min_owners 32 | max_owners 32 | submission seconds 24 | forced seconds
+# 24 | seal seconds 24.
 _T: constant(uint256) = 8
 _E: constant(uint256) = 16
-_ROUNDS: constant(uint256) = 32
-_DELTA: constant(uint256) = 48
-_CONFIRMATIONS: constant(uint256) = 56
-_WORDS_BLOCKS: constant(uint256) = 64
-_OPENINGS_BLOCKS: constant(uint256) = 72
-_SETTLEMENT_BLOCKS: constant(uint256) = 80
-_MIN_OWNERS: constant(uint256) = 96
-_MAX_OWNERS: constant(uint256) = 128
-_SUBMISSION_SECONDS: constant(uint256) = 160
-_SEAL_SECONDS: constant(uint256) = 192
+_ROUNDS: constant(uint256) = 24
+_MAX_ROUNDS: constant(uint256) = 40
+_DELTA: constant(uint256) = 56
+_CONFIRMATIONS: constant(uint256) = 64
+_WORDS_BLOCKS: constant(uint256) = 72
+_OPENINGS_BLOCKS: constant(uint256) = 88
+_SETTLEMENT_BLOCKS: constant(uint256) = 104
+_MIN_OWNERS: constant(uint256) = 120
+_MAX_OWNERS: constant(uint256) = 152
+_SUBMISSION_SECONDS: constant(uint256) = 184
+_FORCED_SECONDS: constant(uint256) = 208
+_SEAL_SECONDS: constant(uint256) = 232
 
-# Task.ledger: credited 120 | claimed 120 | a set top bit. Both are at most the escrow that was paid in,
-# and all ether there is stays below 2^100 wei.
+# Task.prices: the day of creation since 1970; 16 bits last until 2149.
+_CREATED_DAY: constant(uint256) = 240
+
+# Task.ledger: credited 120 | claimed 120 | pays in a token 1 | a set top bit. Claimed is at most credited,
+# and that at most the escrow, which `_check_terms` keeps in 120 bits.
 _CLAIMED: constant(uint256) = 120
+_IN_TOKEN: constant(uint256) = 1 << 240
 # Task.attested: 16 bits per committee index | a set top bit. At most 65,535 rounds: no carry.
 _WARM: constant(uint256) = 1 << 255
 
 _M8: constant(uint256) = 2**8 - 1
 _M16: constant(uint256) = 2**16 - 1
+_M24: constant(uint256) = 2**24 - 1
 _M32: constant(uint256) = 2**32 - 1
 _M48: constant(uint256) = 2**48 - 1
 _M96: constant(uint256) = 2**96 - 1
 _M120: constant(uint256) = 2**120 - 1
-_M128: constant(uint256) = 2**128 - 1
 _M160: constant(uint256) = 2**160 - 1
 
 # Storage -------------------------------------------------------------------------------------------
 
 struct Task:
     payer: uint256  # model owner 160 | opening fee 96
-    prices: uint256  # reward 96 | fee 96 | created block 48
+    prices: uint256  # reward 96 | fee 96 | created block 48 | created day 16
     terms: uint256
     progress: uint256
     spec_hash: bytes32
@@ -234,70 +266,35 @@ struct Task:
     previous_payouts_root: bytes32
     ledger: uint256
     attested: uint256
+    token: address
+    risk: uint256  # smallest stake 96 | smallest bond 96
+    allow_root: bytes32
+    profiles: uint256  # number of each server's profile at the time, 16 bits per committee index
 
-struct Server:
-    standing: uint256  # stake 128 (all ether is below 2^100) | unclosed tasks 128; zero: not registered
-    hpke_key: bytes32
-    endpoint: String[256]
-
-# Smallest stake of a server, in wei.
-MIN_STAKE_WEI: immutable(uint256)
+# Where servers, bonds and faults are kept.
+REGISTRY: immutable(address)
 
 # Number of tasks created so far; ids start at 1.
 task_count: public(uint256)
+# The task that a model owner created on a specification: a specification serves once.
+task_of: public(HashMap[address, HashMap[bytes32, uint256]])
 # Reward already paid, by task and data owner, in wei.
 claimed: public(HashMap[uint256, HashMap[address, uint256]])
 # Fees already paid, by task and committee index, in wei.
 fees_paid: public(HashMap[uint256, HashMap[uint256, uint256]])
 
 _tasks: HashMap[uint256, Task]
-_servers: HashMap[address, Server]
 
 
 @deploy
-def __init__(min_stake_wei: uint256):
+def __init__(registry: address):
     """
     @notice Deploy a market.
-    @param min_stake_wei Smallest stake of a server, in wei; at least 1.
+    @param registry Its registry, deployed for this address.
     """
-    assert min_stake_wei > 0 and min_stake_wei <= _M96, "bad stake"
-    MIN_STAKE_WEI = min_stake_wei
-    eip712.__init__()
-
-
-# Servers -------------------------------------------------------------------------------------------
-
-
-@external
-@payable
-def register_server(endpoint: String[256], hpke_key: bytes32):
-    """
-    @notice Register the caller as a server; the ether sent is its stake.
-    @param endpoint URL under which clients reach the server.
-    @param hpke_key X25519 public key for sealed packages.
-    """
-    assert self._servers[msg.sender].standing == 0, "already registered"
-    assert msg.value >= MIN_STAKE_WEI, "stake too small"
-    assert len(endpoint) > 0, "no endpoint"
-    assert hpke_key != empty(bytes32), "no key"
-    self._servers[msg.sender] = Server(standing=msg.value, hpke_key=hpke_key, endpoint=endpoint)
-    log ServerRegistered(
-        server=msg.sender, stake_wei=msg.value, hpke_key=hpke_key, endpoint=endpoint
-    )
-
-
-@external
-@nonreentrant
-def unregister_server():
-    """
-    @notice Leave the market and take the stake back; only while in no unclosed task's committee.
-    """
-    standing: uint256 = self._servers[msg.sender].standing
-    assert standing != 0, "not registered"
-    assert standing >> 128 == 0, "in a task"
-    self._servers[msg.sender] = empty(Server)
-    log ServerUnregistered(server=msg.sender, stake_wei=standing)
-    raw_call(msg.sender, b"", value=standing)
+    assert staticcall Registry(registry).market() == self, "registry of another market"
+    REGISTRY = registry
+    eip712.__init__(self)
 
 
 # Tasks ---------------------------------------------------------------------------------------------
@@ -305,86 +302,146 @@ def unregister_server():
 
 @external
 @payable
-def create_task(terms: Terms, committee: DynArray[address, MAX_SERVERS]) -> uint256:
+@nonreentrant
+def create_task(
+    terms: Terms,
+    committee: DynArray[address, MAX_SERVERS],
+    expires: uint256,
+    consents: DynArray[eip712.Signature, MAX_SERVERS],
+) -> uint256:
     """
-    @notice Create a task and lock the money of all its rounds.
-    @dev The ether sent must be exactly
-        rounds * (max_owners * reward + n * fee + opening fee). A registered server cannot refuse to
-        be named: its stake stays until the task is closed, which anyone may do once it is idle.
+    @notice Create a task with servers that agreed to it, and lock the money of its rounds.
+    @dev The escrow must be exactly rounds * (max_owners * reward + n * fee + opening fee): ether sent
+        along, or a token that the market may take. A consent cannot be used twice, since a model owner
+        can use a specification once.
     @param terms Immutable terms of the task.
     @param committee The n servers, in the order of their polynomial points; named by the caller.
+    @param expires Until when the consents hold, in seconds.
+    @param consents Each server's signature of Consent(model owner, terms hash, expires), where the
+        terms hash is keccak256(abi.encode(terms, committee)).
     @return Number of the task, from 1.
     """
-    n: uint256 = len(committee)
-    self._check_terms(terms, n)
-    # Bounds: 2^16 * (2^32 * 2^96 + 2^4 * 2^96 + 2^96) < 2^145.
-    escrow_wei: uint256 = terms.rounds * (
-        terms.max_owners * terms.reward_wei + n * terms.fee_wei + terms.opening_fee_wei
+    assert block.timestamp <= expires, "consents expired"
+    task: uint256 = self._create(terms, len(committee), 0)
+    profiles: uint256 = extcall Registry(REGISTRY).enlist(
+        committee,
+        terms.min_stake_wei,
+        keccak256(
+            abi_encode(_CONSENT, msg.sender, keccak256(abi_encode(terms, committee)), expires)
+        ),
+        consents,
     )
-    assert msg.value == escrow_wei, "wrong escrow"
-    self._enlist(committee)
-
-    task: uint256 = self.task_count + 1
-    self.task_count = task
-    self._tasks[task] = Task(
-        payer=convert(msg.sender, uint256) | (terms.opening_fee_wei << 160),
-        prices=terms.reward_wei | (terms.fee_wei << 96) | (block.number << 192),
-        terms=self._packed(terms, n),
-        progress=block.timestamp << _DEADLINE,
-        spec_hash=terms.spec_hash,
-        committee_hash=keccak256(abi_encode(committee)),
-        submissions_root=EMPTY_ROOT,
-        payouts_root=EMPTY_ROOT,
-        previous_payouts_root=EMPTY_ROOT,
-        ledger=_WARM,
-        attested=_WARM,
-    )
-    log TaskCreated(
-        task=task,
-        model_owner=msg.sender,
-        escrow_wei=escrow_wei,
-        terms=terms,
-        committee=committee,
-    )
+    self._fix_committee(task, committee, profiles)
     return task
 
 
 @external
+@payable
 @nonreentrant
-def refund(task: uint256, committee: DynArray[address, MAX_SERVERS]):
+def create_drawn_task(terms: Terms, n: uint256) -> uint256:
+    """
+    @notice Create a task whose servers are drawn from those that offer to serve for its fee.
+    @dev As `create_task`, with the draw's fee in ether on top, which is burnt.
+    @param terms Immutable terms of the task.
+    @param n Number of servers.
+    @return Number of the task, from 1.
+    """
+    draw_fee_wei: uint256 = staticcall Registry(REGISTRY).draw_fee_wei()
+    task: uint256 = self._create(terms, n, draw_fee_wei)
+    extcall Registry(REGISTRY).pin_draw(task, value=draw_fee_wei)
+    return task
+
+
+@external
+@payable
+def redraw(task: uint256):
+    """
+    @notice Ask for another draw after one was missed; the model owner pays the fee again.
+    @param task Number of the task.
+    """
+    assert self._progress_for_owner(task) & _PHASE == DRAWING, "not drawing"
+    self._tasks[task].progress = (block.timestamp << _DEADLINE) | DRAWING
+    extcall Registry(REGISTRY).pin_draw(task, value=msg.value)
+
+
+@external
+def draw_committee(task: uint256):
+    """
+    @notice Draw the servers of a task by the hash of the block fixed when it was asked for.
+    @dev Anyone may call it, from the block after that one, for as long as its hash is known.
+    @param task Number of the task.
+    """
+    progress: uint256 = self._tasks[task].progress
+    assert progress & (_PHASE | _CLOSED) == DRAWING, "not drawing"
+    committee: DynArray[address, MAX_SERVERS] = []
+    profiles: uint256 = 0
+    committee, profiles = extcall Registry(REGISTRY).draw(
+        task,
+        self._tasks[task].terms & _M8,
+        self._tasks[task].risk & _M96,
+        self._tasks[task].token,
+        (self._tasks[task].prices >> 96) & _M96,
+    )
+    self._fix_committee(task, committee, profiles)
+
+
+@external
+@payable
+@nonreentrant
+def top_up(task: uint256, rounds: uint256):
+    """
+    @notice Pay for more rounds of one's task, up to the number the servers agreed to.
+    @param task Number of the task.
+    @param rounds How many more.
+    """
+    self._progress_for_owner(task)
+    terms: uint256 = self._tasks[task].terms
+    assert (
+        rounds >= 1 and rounds <= ((terms >> _MAX_ROUNDS) & _M16) - ((terms >> _ROUNDS) & _M16)
+    ), "bad rounds"
+    amount_wei: uint256 = rounds * self._round_wei(task)
+    self._tasks[task].terms = terms + (rounds << _ROUNDS)
+    log RoundsAdded(task=task, rounds=rounds, amount_wei=amount_wei)
+    self._take(self._tasks[task].token, amount_wei, 0)
+
+
+@external
+@nonreentrant
+def close_task(task: uint256, committee: DynArray[address, MAX_SERVERS]):
     """
     @notice Close a task that has no active round and return what it did not spend.
     @dev The model owner may close at any time between rounds; anyone may once all rounds were
-        opened or after 14 days without a round, so that servers get their stakes back. Claims of
-        rewards and fees stay possible. A model owner that cannot take the money can try again.
+        opened, or 14 days after the last one's windows, so that servers get their stakes back. Claims
+        of rewards and fees stay possible. Who closes another's task does not pay it out: a further
+        call does, anyone's, so that no receiver and no token keeps stakes bound.
     @param task Number of the task.
-    @param committee The task's servers, in order.
+    @param committee The task's servers, in order; none if they were not drawn yet.
     """
     progress: uint256 = self._tasks[task].progress
     assert progress != 0, "no such task"
-    assert progress & _PHASE == IDLE, "round active"
+    phase: uint256 = progress & _PHASE
+    assert phase == IDLE or phase == DRAWING, "not idle"
     assert progress & _REFUNDED == 0, "already refunded"
-    payer: uint256 = self._tasks[task].payer
-    model_owner: address = convert(payer & _M160, address)
+    model_owner: address = convert(self._tasks[task].payer & _M160, address)
     terms: uint256 = self._tasks[task].terms
-    self._check_committee(task, committee)
     opened: uint256 = (progress >> _OPENED) & _M16
-    unspent_wei: uint256 = self._unspent(task, opened)
+    unspent_wei: uint256 = self._unspent(task)
 
     if progress & _CLOSED == 0:
         if msg.sender != model_owner and opened < (terms >> _ROUNDS) & _M16:
-            idle_since: uint256 = (progress >> _DEADLINE) & _M48
+            idle_since: uint256 = ((progress >> _DEADLINE) & _M48) + (terms >> _SEAL_SECONDS)
             assert block.timestamp > idle_since + IDLE_SECONDS, "not model owner"
-        for server: address in committee:
-            self._servers[server].standing -= 1 << 128
+        if phase == IDLE:
+            self._check_committee(task, committee)
+            extcall Registry(REGISTRY).release(task, committee)
         log TaskClosed(task=task, unspent_wei=unspent_wei)
+        if msg.sender != model_owner:
+            self._tasks[task].progress = progress | _CLOSED
+            return
 
     self._tasks[task].progress = progress | _CLOSED | _REFUNDED
-    paid: bool = raw_call(model_owner, b"", value=unspent_wei, revert_on_failure=False)
-    if paid:
-        log TaskRefunded(task=task, model_owner=model_owner, amount_wei=unspent_wei)
-    else:
-        self._tasks[task].progress = progress | _CLOSED
+    log TaskRefunded(task=task, model_owner=model_owner, amount_wei=unspent_wei)
+    self._pay(self._tasks[task].token, model_owner, unspent_wei)
 
 
 # Rounds --------------------------------------------------------------------------------------------
@@ -398,16 +455,15 @@ def open_round(task: uint256, artefact_hash: bytes32) -> uint256:
     @param artefact_hash Hash of the perturbed model that data owners work on.
     @return Number of the round, from 1.
     """
-    progress: uint256 = self._tasks[task].progress
-    assert progress != 0, "no such task"
-    assert msg.sender == convert(self._tasks[task].payer & _M160, address), "not model owner"
-    assert progress & _CLOSED == 0, "task closed"
-    assert progress & _PHASE == IDLE, "round active"
+    progress: uint256 = self._progress_for_owner(task)
+    assert progress & _PHASE == IDLE, "not idle"
+    last_day: uint256 = (self._tasks[task].prices >> _CREATED_DAY) + MAX_TASK_DAYS
+    assert block.timestamp // 86400 <= last_day, "task expired"
     terms: uint256 = self._tasks[task].terms
     round: uint256 = ((progress >> _OPENED) & _M16) + 1
     assert round <= (terms >> _ROUNDS) & _M16, "no rounds left"
 
-    deadline: uint256 = block.timestamp + ((terms >> _SUBMISSION_SECONDS) & _M32)
+    deadline: uint256 = block.timestamp + ((terms >> _SUBMISSION_SECONDS) & _M24)
     self._tasks[task].progress = (
         ((progress & _LASTING) + (1 << _OPENED))
         | OPEN
@@ -422,6 +478,29 @@ def open_round(task: uint256, artefact_hash: bytes32) -> uint256:
         submission_deadline=deadline,
     )
     return round
+
+
+@external
+def force_submission(task: uint256, certificate: Bytes[MAX_CERTIFICATE_BYTES]):
+    """
+    @notice Show every server the certificate of a submission that the sequencer might leave out.
+    @dev The servers check it and sign no manifest without it. It must come early enough for all of
+        them to see it.
+    @param task Number of the task.
+    @param certificate The certificate, as the servers read it.
+    """
+    progress: uint256 = self._tasks[task].progress
+    assert progress & _PHASE == OPEN, "round not open"
+    closes: uint256 = ((progress >> _DEADLINE) & _M48) - (
+        (self._tasks[task].terms >> _FORCED_SECONDS) & _M24
+    )
+    assert block.timestamp < closes, "too late to force"
+    log SubmissionForced(
+        task=task,
+        round=(progress >> _OPENED) & _M16,
+        sender=msg.sender,
+        certificate=certificate,
+    )
 
 
 @external
@@ -447,21 +526,17 @@ def seal(
     terms: uint256 = self._tasks[task].terms
     deadline: uint256 = (progress >> _DEADLINE) & _M48
     assert block.timestamp >= deadline, "submissions open"
-    assert block.timestamp < deadline + ((terms >> _SEAL_SECONDS) & _M32), "seal deadline passed"
-    assert count >= (terms >> _MIN_OWNERS) & _M32, "too few owners"
-    assert count <= _M32, "too many owners"
+    assert block.timestamp < deadline + ((terms >> _SEAL_SECONDS)), "seal deadline passed"
+    assert count >= (terms >> _MIN_OWNERS) & _M32 and count <= _M32, "bad count"
     self._check_committee(task, committee)
-    self._check_signers(terms, signers, len(signatures))
-
     round: uint256 = (progress >> _OPENED) & _M16
-    digest: bytes32 = eip712.digest(
-        eip712.separator(), keccak256(abi_encode(_SEAL_VOTE, task, round, submissions_root, count))
+    quorum.check(
+        keccak256(abi_encode(_SEAL_VOTE, task, round, submissions_root, count)),
+        committee,
+        (terms >> _E) & _M8,
+        signers,
+        signatures,
     )
-    given: uint256 = 0
-    for index: uint256 in range(len(committee), bound=MAX_SERVERS):
-        if (signers >> index) & 1 == 1:
-            assert eip712.signer(digest, signatures[given]) == committee[index], "bad signature"
-            given = unsafe_add(given, 1)
 
     self._tasks[task].submissions_root = submissions_root
     self._tasks[task].progress = (
@@ -497,7 +572,7 @@ def settle(
     round: uint256 = (progress >> _OPENED) & _M16
     self._check_settlement(task, round, progress, terms, settlement)
     self._check_committee(task, committee)
-    self._check_signers(terms, signers, len(signatures))
+    quorum.check_signers(terms & _M8, (terms >> _E) & _M8, signers, len(signatures))
     assert len(words) == len(signatures), "words missing"
     v_bitmap: uint256 = settlement.v_bitmap
     assert v_bitmap >> len(committee) == 0, "V beyond committee"
@@ -536,14 +611,14 @@ def void_round(task: uint256):
     """
     progress: uint256 = self._tasks[task].progress
     phase: uint256 = progress & _PHASE
-    assert phase != IDLE, "no active round"
+    assert phase == OPEN or phase == SEALED, "no active round"
     terms: uint256 = self._tasks[task].terms
     if phase == OPEN:
         deadline: uint256 = (progress >> _DEADLINE) & _M48
-        assert block.timestamp >= deadline + ((terms >> _SEAL_SECONDS) & _M32), "still sealable"
+        assert block.timestamp >= deadline + ((terms >> _SEAL_SECONDS)), "still sealable"
     else:
         sealed_block: uint256 = (progress >> _SEALED_BLOCK) & _M48
-        assert block.number > sealed_block + ((terms >> _SETTLEMENT_BLOCKS) & _M8), "still settleable"
+        assert block.number > sealed_block + ((terms >> _SETTLEMENT_BLOCKS) & _M16), "still settleable"
     self._tasks[task].progress = progress & ~_PHASE
     log RoundVoided(task=task, round=(progress >> _OPENED) & _M16)
 
@@ -568,25 +643,20 @@ def claim(
     @param cumulative_wei The owner's leaf: all its rewards of this task so far.
     @param proof Path from the leaf to the current or the previous payouts root.
     """
-    root: bytes32 = payouts.leaf(owner, cumulative_wei)
-    for sibling: bytes32 in proof:
-        root = payouts.parent(root, sibling)
-    if root != self._tasks[task].payouts_root:
-        assert root == self._tasks[task].previous_payouts_root, "not in payouts"
-    paid_wei: uint256 = self.claimed[task][owner]
-    assert cumulative_wei > paid_wei, "nothing to claim"
-    amount_wei: uint256 = unsafe_sub(cumulative_wei, paid_wei)
-    ledger: uint256 = self._tasks[task].ledger
-    claimed_wei: uint256 = (ledger >> _CLAIMED) & _M120
-    assert amount_wei <= unsafe_sub(ledger & _M120, claimed_wei), "beyond credit"
+    self._claim(task, owner, cumulative_wei, payouts.root_of(owner, cumulative_wei, proof))
 
-    self.claimed[task][owner] = cumulative_wei
-    # Claimed stays at most credited, below 2^120: no carry.
-    self._tasks[task].ledger = unsafe_add(ledger, amount_wei << _CLAIMED)
-    log RewardClaimed(
-        task=task, owner=owner, amount_wei=amount_wei, cumulative_wei=cumulative_wei
-    )
-    raw_call(owner, b"", value=amount_wei)
+
+@external
+@nonreentrant
+def claim_many(owner: address, claims: DynArray[Claim, MAX_CLAIMS]):
+    """
+    @notice Pay a data owner its rewards of several tasks, as `claim` would, all or none.
+    @param owner The data owner.
+    @param claims Task, leaf and path of each.
+    """
+    for each: Claim in claims:
+        root: bytes32 = payouts.root_of(owner, each.cumulative_wei, each.proof)
+        self._claim(each.task, owner, each.cumulative_wei, root)
 
 
 @external
@@ -606,7 +676,7 @@ def claim_fees(task: uint256, committee: DynArray[address, MAX_SERVERS], index: 
     assert amount_wei > 0, "nothing to claim"
     self.fees_paid[task][index] = owed_wei
     log FeesClaimed(task=task, server=committee[index], index=index, amount_wei=amount_wei)
-    raw_call(committee[index], b"", value=amount_wei)
+    self._pay(self._tasks[task].token, committee[index], amount_wei)
 
 
 # Views ---------------------------------------------------------------------------------------------
@@ -624,12 +694,12 @@ def interface_version() -> uint256:
 
 @external
 @view
-def min_stake_wei() -> uint256:
+def registry() -> address:
     """
-    @notice Smallest stake of a server.
-    @return The stake in wei.
+    @notice The registry of this market.
+    @return Its address.
     """
-    return MIN_STAKE_WEI
+    return REGISTRY
 
 
 @external
@@ -644,156 +714,93 @@ def domain_separator() -> bytes32:
 
 @external
 @view
-def server(account: address) -> ServerView:
+def risk(task: uint256) -> Risk:
     """
-    @notice A registered server.
-    @param account The server's account.
-    @return Its stake, number of unclosed tasks, key and endpoint; all zero if not registered.
+    @notice What the parties of a task risk, for the registry.
+    @param task Number of the task.
+    @return Committee, quorum, and the stake and the bond asked for.
     """
-    entry: Server = self._servers[account]
-    return ServerView(
-        stake_wei=entry.standing & _M128,
-        active_tasks=entry.standing >> 128,
-        hpke_key=entry.hpke_key,
-        endpoint=entry.endpoint,
+    terms: uint256 = self._tasks[task].terms
+    return Risk(
+        committee_hash=self._tasks[task].committee_hash,
+        n=terms & _M8,
+        e=(terms >> _E) & _M8,
+        min_stake_wei=self._tasks[task].risk & _M96,
+        min_bond_wei=self._tasks[task].risk >> 96,
     )
 
 
 @external
 @view
-def task(number: uint256) -> TaskView:
+def task(number: uint256) -> Task:
     """
-    @notice A task: its terms and where it stands.
+    @notice A task as it is stored; the layouts of the packed words are beside the constants.
     @param number Number of the task.
     @return The task.
     """
     entry: Task = self._tasks[number]
     assert entry.progress != 0, "no such task"
-    terms: uint256 = entry.terms
-    return TaskView(
-        model_owner=convert(entry.payer & _M160, address),
-        n=terms & _M8,
-        terms=Terms(
-            spec_hash=entry.spec_hash,
-            t=(terms >> _T) & _M8,
-            e=(terms >> _E) & _M8,
-            reward_wei=entry.prices & _M96,
-            fee_wei=(entry.prices >> 96) & _M96,
-            opening_fee_wei=entry.payer >> 160,
-            rounds=(terms >> _ROUNDS) & _M16,
-            min_owners=(terms >> _MIN_OWNERS) & _M32,
-            max_owners=(terms >> _MAX_OWNERS) & _M32,
-            submission_seconds=(terms >> _SUBMISSION_SECONDS) & _M32,
-            seal_seconds=(terms >> _SEAL_SECONDS) & _M32,
-            delta=(terms >> _DELTA) & _M8,
-            confirmations=(terms >> _CONFIRMATIONS) & _M8,
-            words_blocks=(terms >> _WORDS_BLOCKS) & _M8,
-            openings_blocks=(terms >> _OPENINGS_BLOCKS) & _M8,
-            settlement_blocks=(terms >> _SETTLEMENT_BLOCKS) & _M8,
-        ),
-        committee_hash=entry.committee_hash,
-        created_block=entry.prices >> 192,
-        opened_rounds=(entry.progress >> _OPENED) & _M16,
-        settled_rounds=(entry.progress >> _SETTLED) & _M16,
-        closed=entry.progress & _CLOSED != 0,
-        refunded=entry.progress & _REFUNDED != 0,
-        credited_wei=entry.ledger & _M120,
-        claimed_wei=(entry.ledger >> _CLAIMED) & _M120,
-        payouts_root=entry.payouts_root,
-        previous_payouts_root=entry.previous_payouts_root,
-    )
-
-
-@external
-@view
-def round_state(number: uint256) -> RoundView:
-    """
-    @notice The latest round of a task.
-    @param number Number of the task.
-    @return The round; number 0 before the first. Fields of the seal are zero unless it is sealed.
-    """
-    progress: uint256 = self._tasks[number].progress
-    assert progress != 0, "no such task"
-    terms: uint256 = self._tasks[number].terms
-    deadline: uint256 = (progress >> _DEADLINE) & _M48
-    state: RoundView = RoundView(
-        round=(progress >> _OPENED) & _M16,
-        phase=progress & _PHASE,
-        opened_block=(progress >> _OPENED_BLOCK) & _M48,
-        submission_deadline=deadline,
-        seal_deadline=deadline + ((terms >> _SEAL_SECONDS) & _M32),
-        submissions_root=empty(bytes32),
-        count=0,
-        sealed_block=0,
-        challenge_block=0,
-        challenge_final_block=0,
-        settlement_deadline_block=0,
-    )
-    if state.phase == SEALED:
-        sealed_block: uint256 = (progress >> _SEALED_BLOCK) & _M48
-        state.submissions_root = self._tasks[number].submissions_root
-        state.count = progress >> _COUNT
-        state.sealed_block = sealed_block
-        state.challenge_block = sealed_block + ((terms >> _DELTA) & _M8)
-        state.challenge_final_block = state.challenge_block + ((terms >> _CONFIRMATIONS) & _M8)
-        state.settlement_deadline_block = sealed_block + ((terms >> _SETTLEMENT_BLOCKS) & _M8)
-    return state
-
-
-@external
-@view
-def attested_rounds(task: uint256, index: uint256) -> uint256:
-    """
-    @notice In how many settled rounds a server was in V.
-    @param task Number of the task.
-    @param index The server's committee index.
-    @return Number of rounds.
-    """
-    assert index < MAX_SERVERS, "no such server"
-    return (self._tasks[task].attested >> (16 * index)) & _M16
-
-
-@external
-@view
-def fees_earned(task: uint256, index: uint256) -> uint256:
-    """
-    @notice All the fees a server has earned in a task, paid or not.
-    @param task Number of the task.
-    @param index The server's committee index.
-    @return Fees in wei.
-    """
-    assert index < self._tasks[task].terms & _M8, "no such server"
-    return self._fees_earned(task, index)
+    return entry
 
 
 # Internal ------------------------------------------------------------------------------------------
 
 
 @internal
-@pure
+@view
 def _check_terms(terms: Terms, n: uint256):
     """
     @notice Refuse terms that break a rule of the protocol or a bound of the packing.
     """
     t: uint256 = terms.t
     e: uint256 = terms.e
-    assert t >= 1 and t <= n and e <= t, "bad threshold"
-    assert n >= 2 * t + 1 + 2 * e, "too few servers"
-    assert e == 0 or n >= 3 * t + e, "too few servers"
-    assert terms.rounds >= 1 and terms.rounds <= _M16, "bad rounds"
-    assert terms.min_owners >= 1 and terms.min_owners <= terms.max_owners, "bad owners"
-    assert terms.max_owners <= _M32, "bad owners"
-    assert terms.reward_wei <= _M96 and terms.fee_wei <= _M96, "bad price"
-    assert terms.opening_fee_wei <= _M96, "bad price"
-    assert terms.submission_seconds >= 1 and terms.seal_seconds >= 1, "bad seconds"
-    assert terms.submission_seconds <= MAX_WINDOW_SECONDS, "bad seconds"
-    assert terms.seal_seconds <= MAX_WINDOW_SECONDS, "bad seconds"
-    assert terms.delta >= 1 and terms.delta < 256 and terms.confirmations < 256, "bad blocks"
-    assert terms.delta + terms.confirmations < terms.words_blocks, "bad blocks"
-    assert terms.words_blocks <= terms.openings_blocks, "bad blocks"
-    assert terms.openings_blocks < terms.settlement_blocks, "bad blocks"
-    # blockhash() must still know the challenge block when the last settlement may be mined.
-    assert terms.delta + terms.settlement_blocks + terms.confirmations < 256, "bad blocks"
+    assert t >= 1 and e <= t and n <= MAX_SERVERS, "bad threshold"
+    # t <= n, so nothing overflows.
+    assert t <= n and n >= 2 * t + 1 + 2 * e and (e == 0 or n >= 3 * t + e), "too few servers"
+    assert (
+        terms.min_stake_wei >= staticcall Registry(REGISTRY).min_stake_wei()
+        and terms.min_stake_wei <= _M96
+        and terms.min_bond_wei <= _M96
+    ), "bad stake"
+    assert (
+        terms.rounds >= 1 and terms.rounds <= terms.max_rounds and terms.max_rounds <= _M16
+    ), "bad rounds"
+    assert (
+        terms.min_owners >= 1
+        and terms.min_owners <= terms.max_owners
+        and terms.max_owners <= _M32
+    ), "bad owners"
+    # In this order: the product has factors below 2^16, 2^32 and 2^96, and what is ever credited
+    # stays in its 120 bits.
+    assert (
+        terms.reward_wei <= _M96
+        and terms.fee_wei <= _M96
+        and terms.opening_fee_wei <= _M96
+        and terms.max_rounds * terms.max_owners * terms.reward_wei <= _M120
+    ), "bad price"
+    assert (
+        terms.submission_seconds >= 1
+        and terms.submission_seconds <= MAX_WINDOW_SECONDS
+        and terms.forced_seconds <= terms.submission_seconds
+        and terms.seal_seconds >= 1
+        and terms.seal_seconds <= MAX_WINDOW_SECONDS
+        and (
+            terms.min_bond_wei == 0
+            or terms.submission_seconds + terms.seal_seconds <= MAX_BONDED_SECONDS
+        )
+    ), "bad seconds"
+    assert (
+        terms.delta >= 1
+        and terms.delta < 256
+        and terms.confirmations < 256
+        and terms.delta + terms.confirmations < terms.words_blocks
+        and terms.words_blocks <= terms.openings_blocks
+        and terms.openings_blocks < terms.settlement_blocks
+        and terms.settlement_blocks < _MAX_HISTORY_BLOCKS
+    ), "bad blocks"
+    # The challenge block's hash must still be known when the last settlement may be mined.
+    if terms.delta + terms.settlement_blocks + terms.confirmations >= 256:
+        assert self._old_block_hash(block.number - 1) == blockhash(block.number - 1), "bad blocks"
 
 
 @internal
@@ -807,6 +814,7 @@ def _packed(terms: Terms, n: uint256) -> uint256:
         | (terms.t << _T)
         | (terms.e << _E)
         | (terms.rounds << _ROUNDS)
+        | (terms.max_rounds << _MAX_ROUNDS)
         | (terms.delta << _DELTA)
         | (terms.confirmations << _CONFIRMATIONS)
         | (terms.words_blocks << _WORDS_BLOCKS)
@@ -815,22 +823,163 @@ def _packed(terms: Terms, n: uint256) -> uint256:
         | (terms.min_owners << _MIN_OWNERS)
         | (terms.max_owners << _MAX_OWNERS)
         | (terms.submission_seconds << _SUBMISSION_SECONDS)
+        | (terms.forced_seconds << _FORCED_SECONDS)
         | (terms.seal_seconds << _SEAL_SECONDS)
     )
 
 
 @internal
-def _enlist(committee: DynArray[address, MAX_SERVERS]):
+@payable
+def _create(terms: Terms, n: uint256, draw_fee_wei: uint256) -> uint256:
     """
-    @notice Check that the servers are registered and distinct, and bind their stakes to one more task.
+    @notice Check and store a task without its committee, and take its escrow.
     """
-    for index: uint256 in range(len(committee), bound=MAX_SERVERS):
-        member: address = committee[index]
-        for other: uint256 in range(index, bound=MAX_SERVERS):
-            assert committee[other] != member, "server twice"
-        standing: uint256 = self._servers[member].standing
-        assert standing != 0, "server not registered"
-        self._servers[member].standing = standing + (1 << 128)
+    self._check_terms(terms, n)
+    task: uint256 = self.task_count + 1
+    self.task_count = task
+    assert self.task_of[msg.sender][terms.spec_hash] == 0, "specification used"
+    self.task_of[msg.sender][terms.spec_hash] = task
+    self._tasks[task] = Task(
+        payer=convert(msg.sender, uint256) | (terms.opening_fee_wei << 160),
+        prices=(
+            terms.reward_wei
+            | (terms.fee_wei << 96)
+            | (block.number << 192)
+            | (block.timestamp // 86400 << _CREATED_DAY)
+        ),
+        terms=self._packed(terms, n),
+        progress=(block.timestamp << _DEADLINE) | DRAWING,
+        spec_hash=terms.spec_hash,
+        committee_hash=empty(bytes32),
+        submissions_root=EMPTY_ROOT,
+        payouts_root=EMPTY_ROOT,
+        previous_payouts_root=EMPTY_ROOT,
+        ledger=_WARM | (_IN_TOKEN if terms.token != empty(address) else 0),
+        attested=_WARM,
+        token=terms.token,
+        risk=terms.min_stake_wei | (terms.min_bond_wei << 96),
+        allow_root=terms.allow_root,
+        profiles=0,
+    )
+    escrow_wei: uint256 = terms.rounds * self._round_wei(task)
+    log TaskCreated(
+        task=task, model_owner=msg.sender, escrow_wei=escrow_wei, n=n, terms=terms
+    )
+    self._take(terms.token, escrow_wei, draw_fee_wei)
+    return task
+
+
+@internal
+def _fix_committee(
+    task: uint256, committee: DynArray[address, MAX_SERVERS], profiles: uint256
+):
+    """
+    @notice Record a task's committee, for ever; rounds may open.
+    """
+    self._tasks[task].progress = block.timestamp << _DEADLINE
+    self._tasks[task].committee_hash = keccak256(abi_encode(committee))
+    self._tasks[task].profiles = profiles
+    log CommitteeFixed(task=task, committee=committee, profiles=profiles)
+
+
+@internal
+@payable
+def _take(token: address, amount_wei: uint256, extra_wei: uint256):
+    """
+    @notice Take exactly an amount of ether or of a token from the caller, and extra ether.
+    @dev A token that delivers less (or more) than was asked for is refused. One whose balances move by
+        themselves (rebasing, or taking a fee from the sender) is not noticed here, and makes all tasks
+        in that token share the loss: parties must not accept it.
+    """
+    if token == empty(address):
+        assert msg.value == amount_wei + extra_wei, "wrong escrow"
+        return
+    assert msg.value == extra_wei, "wrong escrow"
+    before: uint256 = staticcall IERC20(token).balanceOf(self)
+    assert extcall IERC20(token).transferFrom(
+        msg.sender, self, amount_wei, default_return_value=True
+    ), "token refused"
+    assert staticcall IERC20(token).balanceOf(self) == before + amount_wei, "wrong escrow"
+
+
+@internal
+def _pay(token: address, receiver: address, amount_wei: uint256):
+    """
+    @notice Send ether or a token, or revert: nothing is ever paid and not booked.
+    """
+    if token == empty(address):
+        raw_call(receiver, b"", value=amount_wei)
+    else:
+        # Some tokens return nothing.
+        assert extcall IERC20(token).transfer(
+            receiver, amount_wei, default_return_value=True
+        ), "token refused"
+
+
+@internal
+def _claim(task: uint256, owner: address, cumulative_wei: uint256, root: bytes32):
+    """
+    @notice Pay a data owner up to its leaf, which leads to this root.
+    """
+    if root != self._tasks[task].payouts_root:
+        assert root == self._tasks[task].previous_payouts_root, "not in payouts"
+    paid_wei: uint256 = self.claimed[task][owner]
+    assert cumulative_wei > paid_wei, "nothing to claim"
+    amount_wei: uint256 = unsafe_sub(cumulative_wei, paid_wei)
+    ledger: uint256 = self._tasks[task].ledger
+    claimed_wei: uint256 = (ledger >> _CLAIMED) & _M120
+    assert amount_wei <= unsafe_sub(ledger & _M120, claimed_wei), "beyond credit"
+
+    self.claimed[task][owner] = cumulative_wei
+    # Claimed stays at most credited, below 2^120: no carry.
+    self._tasks[task].ledger = unsafe_add(ledger, amount_wei << _CLAIMED)
+    log RewardClaimed(task=task, owner=owner, amount_wei=amount_wei)
+    token: address = empty(address)
+    if ledger & _IN_TOKEN != 0:
+        token = self._tasks[task].token
+    self._pay(token, owner, amount_wei)
+
+
+@internal
+@view
+def _old_block_hash(number: uint256) -> bytes32:
+    """
+    @notice The hash of one of the last 8,191 blocks, from the chain's history contract (EIP-2935).
+    """
+    found: bool = False
+    answer: Bytes[32] = b""
+    found, answer = raw_call(
+        _HISTORY,
+        abi_encode(number),
+        max_outsize=32,
+        is_static_call=True,
+        revert_on_failure=False,
+    )
+    assert found and len(answer) == 32 and convert(answer, uint256) != 0, "block hash missed"
+    return convert(answer, bytes32)
+
+
+@internal
+@view
+def _block_hash(number: uint256) -> bytes32:
+    """
+    @notice The hash of an earlier block, by BLOCKHASH as far as that reaches.
+    """
+    if block.number <= number + 256:
+        return blockhash(number)
+    return self._old_block_hash(number)
+
+
+@internal
+@view
+def _progress_for_owner(task: uint256) -> uint256:
+    """
+    @notice Progress of a task that is not closed, for its model owner alone.
+    """
+    progress: uint256 = self._tasks[task].progress
+    assert msg.sender == convert(self._tasks[task].payer & _M160, address), "not model owner"
+    assert progress & _CLOSED == 0, "task closed"
+    return progress
 
 
 @internal
@@ -840,25 +989,6 @@ def _check_committee(task: uint256, committee: DynArray[address, MAX_SERVERS]):
     @notice Refuse a list of servers that is not the task's.
     """
     assert keccak256(abi_encode(committee)) == self._tasks[task].committee_hash, "wrong committee"
-
-
-@internal
-@pure
-def _check_signers(terms: uint256, signers: uint256, given: uint256):
-    """
-    @notice Refuse fewer than n - e signers, signers beyond the committee, a wrong number of signatures.
-    """
-    n: uint256 = terms & _M8
-    assert signers >> n == 0, "signer beyond committee"
-    count: uint256 = 0
-    rest: uint256 = signers
-    for step: uint256 in range(MAX_SERVERS):
-        if rest == 0:
-            break
-        rest = rest & unsafe_sub(rest, 1)
-        count = unsafe_add(count, 1)
-    assert count == given, "signatures missing"
-    assert count + ((terms >> _E) & _M8) >= n, "too few signatures"
 
 
 @internal
@@ -873,21 +1003,21 @@ def _check_settlement(
     challenge_block: uint256 = sealed_block + ((terms >> _DELTA) & _M8)
     assert block.number > challenge_block + ((terms >> _CONFIRMATIONS) & _M8), "seed not final"
     assert (
-        block.number <= sealed_block + ((terms >> _SETTLEMENT_BLOCKS) & _M8)
+        block.number <= sealed_block + ((terms >> _SETTLEMENT_BLOCKS) & _M16)
     ), "settlement deadline passed"
     root: bytes32 = self._tasks[task].submissions_root
     assert settlement.submissions_root == root, "wrong submissions root"
-    # Within 256 blocks: `_check_terms` bounds the settlement window.
     assert settlement.seed == keccak256(
-        abi_encode(blockhash(challenge_block), task, round, root)
+        abi_encode(self._block_hash(challenge_block), task, round, root)
     ), "wrong seed"
     assert (
         settlement.previous_payouts_root == self._tasks[task].payouts_root
     ), "wrong previous root"
     count: uint256 = settlement.accepted_count
     assert count >= (terms >> _MIN_OWNERS) & _M32, "too few owners"
-    assert count <= (terms >> _MAX_OWNERS) & _M32, "too many owners"
-    assert count <= progress >> _COUNT, "more than sealed"
+    assert (
+        count <= (terms >> _MAX_OWNERS) & _M32 and count <= progress >> _COUNT
+    ), "too many owners"
 
 
 @internal
@@ -907,20 +1037,29 @@ def _fees_earned(task: uint256, index: uint256) -> uint256:
 
 @internal
 @view
-def _unspent(task: uint256, opened: uint256) -> uint256:
+def _round_wei(task: uint256) -> uint256:
+    """
+    @notice Escrow of one round: max_owners * reward + n * fee + opening fee.
+    @dev Bounds: 2^32 * 2^96 + 2^4 * 2^96 + 2^96 < 2^129.
+    """
+    terms: uint256 = self._tasks[task].terms
+    prices: uint256 = self._tasks[task].prices
+    return (
+        ((terms >> _MAX_OWNERS) & _M32) * (prices & _M96)
+        + (terms & _M8) * ((prices >> 96) & _M96)
+        + (self._tasks[task].payer >> 160)
+    )
+
+
+@internal
+@view
+def _unspent(task: uint256) -> uint256:
     """
     @notice Escrow that neither rewards nor fees were earned from, with the dust of the equal shares.
     """
     terms: uint256 = self._tasks[task].terms
-    prices: uint256 = self._tasks[task].prices
-    opening_fee_wei: uint256 = self._tasks[task].payer >> 160
-    n: uint256 = terms & _M8
-    left_wei: uint256 = ((terms >> _ROUNDS) & _M16) * (
-        ((terms >> _MAX_OWNERS) & _M32) * (prices & _M96)
-        + n * ((prices >> 96) & _M96)
-        + opening_fee_wei
-    )
+    left_wei: uint256 = ((terms >> _ROUNDS) & _M16) * self._round_wei(task)
     left_wei -= self._tasks[task].ledger & _M120
-    for index: uint256 in range(n, bound=MAX_SERVERS):
+    for index: uint256 in range(terms & _M8, bound=MAX_SERVERS):
         left_wei -= self._fees_earned(task, index)
     return left_wei

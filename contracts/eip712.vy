@@ -2,9 +2,10 @@
 """
 @title EIP-712 digests and ECDSA signers
 @license Apache-2.0
-@notice The domain is (name "OmniLytics", version "1", chain id, contract). It is computed once and
-    again whenever the chain id is no longer the one of deployment, so that a signature made for one
-    side of a chain split is worthless on the other.
+@notice The domain is (name "OmniLytics", version "1", chain id, the market's address): the market and
+    its registry verify signatures of one domain. It is computed once and again whenever the chain id
+    is no longer the one of deployment, so that a signature made for one side of a chain split is
+    worthless on the other.
 @dev Signatures are in the compact form of EIP-2098: `r`, and `vs` with the recovery bit in its top
     bit and `s` below. `s` must be in the lower half of the group order (protocol.md section 7), so
     every signature has exactly one accepted form.
@@ -26,16 +27,20 @@ _HALF_ORDER: constant(uint256) = (
 )
 _BELOW_TOP_BIT: constant(uint256) = 2**255 - 1
 
+_MARKET: immutable(address)
 _CHAIN_ID: immutable(uint256)
 _SEPARATOR: immutable(bytes32)
 
 
 @deploy
-def __init__():
+def __init__(market: address):
+    """
+    @notice Fix the domain.
+    @param market The verifying contract of the domain.
+    """
+    _MARKET = market
     _CHAIN_ID = chain.id
-    _SEPARATOR = keccak256(
-        abi_encode(_DOMAIN_TYPE, _NAME, _VERSION, chain.id, self)
-    )
+    _SEPARATOR = keccak256(abi_encode(_DOMAIN_TYPE, _NAME, _VERSION, chain.id, market))
 
 
 @internal
@@ -47,7 +52,7 @@ def separator() -> bytes32:
     """
     if chain.id == _CHAIN_ID:
         return _SEPARATOR
-    return keccak256(abi_encode(_DOMAIN_TYPE, _NAME, _VERSION, chain.id, self))
+    return keccak256(abi_encode(_DOMAIN_TYPE, _NAME, _VERSION, chain.id, _MARKET))
 
 
 @internal

@@ -13,25 +13,20 @@ MAX_DEPTH: constant(uint256) = 32
 
 @internal
 @pure
-def leaf(owner: address, cumulative: uint256) -> bytes32:
+def root_of(
+    owner: address, cumulative: uint256, proof: DynArray[bytes32, MAX_DEPTH]
+) -> bytes32:
     """
-    @notice The leaf of a data owner.
+    @notice The root that a data owner's leaf leads to.
     @param owner The data owner.
     @param cumulative All the leaf credits to that owner, in wei.
-    @return The leaf's hash.
+    @param proof The siblings on the way up.
+    @return The root.
     """
-    return keccak256(concat(0x00, convert(owner, bytes32), convert(cumulative, bytes32)))
-
-
-@internal
-@pure
-def parent(one: bytes32, other: bytes32) -> bytes32:
-    """
-    @notice The node above two siblings.
-    @param one A child.
-    @param other The other child.
-    @return The node's hash.
-    """
-    if convert(one, uint256) < convert(other, uint256):
-        return keccak256(concat(0x01, one, other))
-    return keccak256(concat(0x01, other, one))
+    node: bytes32 = keccak256(concat(0x00, convert(owner, bytes32), convert(cumulative, bytes32)))
+    for sibling: bytes32 in proof:
+        if convert(node, uint256) < convert(sibling, uint256):
+            node = keccak256(concat(0x01, node, sibling))
+        else:
+            node = keccak256(concat(0x01, sibling, node))
+    return node

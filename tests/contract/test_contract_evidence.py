@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from contract_world import World
+from contract_world import World, shared_world
 
 from omnilytics.chain.evidence import seal_votes, settlements
 from omnilytics.foundation.errors import ChainError
 from omnilytics.wire.signatures import verify
 
 
-def test_signatures_can_be_verified_again() -> None:
-    world = World()
+@pytest.fixture
+def world() -> Iterator[World]:
+    yield from shared_world()
+
+
+def test_signatures_can_be_verified_again(world: World) -> None:
     task = world.task()
     number = world.round(task, signers=(0, 2, 3, 4))
     sealed = world.reader.round_sealed(task, number)
@@ -31,8 +36,7 @@ def test_signatures_can_be_verified_again() -> None:
     assert tuple(one.settlement.word for one in signed.values()) == settled.words
 
 
-def test_answers_that_disagree_are_refused() -> None:
-    world = World()
+def test_answers_that_disagree_are_refused(world: World) -> None:
     task = world.task()
     number = world.round(task)
     sealed = world.reader.round_sealed(task, number)

@@ -6,19 +6,25 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
 
 import pytest
-from contract_world import STAKE, World
+from contract_world import STAKE, World, shared_world
 
+from omnilytics.chain.bindings.market import RoundOpened, TaskCreated
 from omnilytics.chain.connection import Chain, connect
 from omnilytics.chain.deploy import deploy_market
 from omnilytics.chain.embedded import embedded_chain
 from omnilytics.chain.reader import MarketReader
-from omnilytics.chain.records import RoundOpened, TaskCreated
 from omnilytics.foundation.errors import ChainError
 from omnilytics.foundation.units import Address, Hash32, Round, Wei
 
 ANVIL = os.environ.get("OMNILYTICS_ANVIL") or shutil.which("anvil")
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    yield from shared_world()
 
 
 def test_another_contract_is_refused() -> None:
@@ -57,8 +63,7 @@ def test_minimum_stake_is_the_deployments() -> None:
             deploy_market(world.model_owner, min_stake_wei=Wei(wrong))
 
 
-def test_a_second_reader_sees_the_same() -> None:
-    world = World()
+def test_a_second_reader_sees_the_same(world: World) -> None:
     task = world.task()
     world.round(task)
     fresh = MarketReader(world.chain, world.address)
@@ -79,8 +84,7 @@ def test_two_markets_do_not_mix() -> None:
     assert one.address != other.address
 
 
-def test_a_foreign_blockhash_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World()
+def test_a_foreign_blockhash_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     task = world.task()
     opened = world.open(task)
     assert isinstance(world.reader.round_opened(task, opened.round), RoundOpened)
@@ -95,8 +99,7 @@ def test_a_foreign_blockhash_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
         world.reader.round_opened(task, opened.round)
 
 
-def test_gas_is_logged() -> None:
-    world = World()
+def test_gas_is_logged(world: World) -> None:
     task = world.task()
     world.round(task)
     world.round(task)

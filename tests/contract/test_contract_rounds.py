@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
-from contract_world import World
+from collections.abc import Iterator
 
-from omnilytics.chain.records import Phase, RoundOpened, RoundSealed, RoundVoided, challenge_seed
-from omnilytics.foundation.errors import ChainError
+import pytest
+from contract_world import World, refused, shared_world
+
+from omnilytics.chain.bindings.market import RoundOpened, RoundSealed, RoundVoided
+from omnilytics.chain.records import Phase, challenge_seed
 from omnilytics.foundation.units import TaskId
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> Iterator[World]:
+    yield from shared_world()
 
 
 @pytest.fixture
@@ -43,16 +45,16 @@ def test_opens(world: World, task: TaskId) -> None:
 
 
 def test_only_the_model_owner_opens(world: World, task: TaskId) -> None:
-    with pytest.raises(ChainError, match="not model owner"):
+    with refused("not model owner"):
         world.writer(world.servers[0]).open_round(task, world.hash())
 
 
 def test_one_round_at_a_time(world: World, task: TaskId) -> None:
     world.open(task)
-    with pytest.raises(ChainError, match="round active"):
+    with refused("not idle"):
         world.open(task)
     world.seal(task)
-    with pytest.raises(ChainError, match="round active"):
+    with refused("not idle"):
         world.open(task)
 
 
@@ -62,7 +64,7 @@ def test_no_more_rounds_than_paid_for(world: World) -> None:
         world.open(task)
         to_void_time(world, task)
         world.owner_writer.void_round(task)
-    with pytest.raises(ChainError, match="no rounds left"):
+    with refused("no rounds left"):
         world.open(task)
 
 
@@ -88,12 +90,12 @@ def test_seals(world: World, task: TaskId) -> None:
 
 def test_sealing_needs_an_open_round(world: World, task: TaskId) -> None:
     vote = world.vote(task)
-    with pytest.raises(ChainError, match="round not open"):
+    with refused("round not open"):
         world.owner_writer.seal(vote, world.committee, world.votes(vote))
     world.open(task)
     world.seal(task)
     again = world.vote(task)
-    with pytest.raises(ChainError, match="round not open"):
+    with refused("round not open"):
         world.owner_writer.seal(again, world.committee, world.votes(again))
 
 
@@ -102,16 +104,16 @@ def test_seal_window(world: World, task: TaskId) -> None:
     opened = world.open(task)
     vote = world.vote(task)
     world.chain.wait_for_time(opened.submission_deadline - 2)
-    with pytest.raises(ChainError, match="submissions open"):
+    with refused("submissions open"):
         world.owner_writer.seal(vote, world.committee, world.votes(vote))
     to_void_time(world, task)
-    with pytest.raises(ChainError, match="seal deadline passed"):
+    with refused("seal deadline passed"):
         world.owner_writer.seal(vote, world.committee, world.votes(vote))
     world.owner_writer.void_round(task)
     world.open(task)
     to_void_time(world, task)
     second = world.vote(task)
-    with pytest.raises(ChainError, match="seal deadline passed"):
+    with refused("seal deadline passed"):
         world.owner_writer.seal(second, world.committee, world.votes(second))
 
 
@@ -119,17 +121,19 @@ def test_seal_in_the_last_block(world: World, task: TaskId) -> None:
     world.open(task)
     world.chain.wait_for_time(world.reader.round_state(task).seal_deadline - 2)
     vote = world.vote(task)
-    with pytest.raises(ChainError, match="still sealable"):
+    with refused("still sealable"):
         world.owner_writer.void_round(task)
     world.owner_writer.seal(vote, world.committee, world.votes(vote))
 
 
-@pytest.mark.parametrize(("count", "reason"), [(1, "too few owners"), (2**32, "too many owners")])
+@pytest.mark.parametrize(
+    ("count", "reason"), [(1, "bad count"), (0, "bad count"), (2**32, "bad count")]
+)
 def test_seal_counts(world: World, task: TaskId, count: int, reason: str) -> None:
     world.open(task)
     world.to_seal_time(task)
     vote = world.vote(task, count)
-    with pytest.raises(ChainError, match=reason):
+    with refused(reason):
         world.owner_writer.seal(vote, world.committee, world.votes(vote))
 
 
@@ -144,11 +148,11 @@ def test_seal_needs_the_committee_and_a_quorum(world: World, task: TaskId) -> No
     world.open(task)
     world.to_seal_time(task)
     vote = world.vote(task)
-    with pytest.raises(ChainError, match="wrong committee"):
+    with refused("wrong committee"):
         world.owner_writer.seal(vote, world.committee[::-1], world.votes(vote))
-    with pytest.raises(ChainError, match="too few signatures"):
+    with refused("too few signatures"):
         world.owner_writer.seal(vote, world.committee, world.votes(vote, range(3)))
-    with pytest.raises(ChainError, match="too few signatures"):
+    with refused("too few signatures"):
         world.owner_writer.seal(vote, world.committee, {})
     world.owner_writer.seal(vote, world.committee, world.votes(vote, range(5)))
 
@@ -160,15 +164,15 @@ def test_a_vote_for_another_round_is_not_sent(world: World, task: TaskId) -> Non
     world.owner_writer.void_round(task)
     world.open(task)
     world.to_seal_time(task)
-    with pytest.raises(ChainError, match="not the task's present round"):
+    with refused("not the task's present round"):
         world.owner_writer.seal(stale, world.committee, world.votes(stale))
 
 
 def test_void_of_an_open_round(world: World, task: TaskId) -> None:
-    with pytest.raises(ChainError, match="no active round"):
+    with refused("no active round"):
         world.owner_writer.void_round(task)
     world.open(task)
-    with pytest.raises(ChainError, match="still sealable"):
+    with refused("still sealable"):
         world.owner_writer.void_round(task)
     to_void_time(world, task)
     receipt = world.writer(world.servers[0]).void_round(task)  # anyone may
@@ -176,7 +180,7 @@ def test_void_of_an_open_round(world: World, task: TaskId) -> None:
     assert isinstance(event, RoundVoided)
     assert world.reader.round_voided(task, event.round) == event
     assert world.reader.round_state(task).phase is Phase.IDLE
-    with pytest.raises(ChainError, match="no active round"):
+    with refused("no active round"):
         world.owner_writer.void_round(task)
     assert world.open(task).round == 2
 
@@ -187,12 +191,12 @@ def test_void_of_a_sealed_round(world: World, task: TaskId) -> None:
     world.seal(task)
     last = world.reader.round_state(task).settlement_deadline_block
     world.chain.wait_for_block(last - 1)
-    with pytest.raises(ChainError, match="still settleable"):
+    with refused("still settleable"):
         world.owner_writer.void_round(task)
     agreed = world.settlement(task)
     world.chain.wait_for_block(last)
     late = world.signed(agreed, world.words())
-    with pytest.raises(ChainError, match="settlement deadline passed"):
+    with refused("settlement deadline passed"):
         world.owner_writer.settle(late, world.committee)
     world.owner_writer.void_round(task)
     record = world.reader.task(task)
@@ -204,7 +208,7 @@ def test_settles_in_the_first_and_in_the_last_block(world: World, task: TaskId) 
     world.seal(task)
     state = world.reader.round_state(task)
     world.chain.wait_for_block(state.challenge_final_block - 1)
-    with pytest.raises(ChainError, match="seed not final"):
+    with refused("seed not final"):
         world.reader.seed(task)
     seed = challenge_seed(
         world.chain.block_hash(state.challenge_block), task, state.round, state.submissions_root
@@ -231,7 +235,7 @@ def test_settlement_waits_for_the_confirmations(world: World, task: TaskId) -> N
     # Everything right but the time.
     agreed = world.settlement(task, seed=seed)
     early = world.signed(agreed, world.words())
-    with pytest.raises(ChainError, match="seed not final"):
+    with refused("seed not final"):
         world.owner_writer.settle(early, world.committee)
     world.chain.mine(1)
     world.owner_writer.settle(early, world.committee)

@@ -93,7 +93,7 @@ def test_many_accounts_and_transfers() -> None:
     assert chain.balance(sink) == 60 * 5
     assert {receipt.gas_used for receipt in receipts} == {21_000}
     for sender in senders:
-        paid = sum(r.gas_cost_wei for r in receipts[senders.index(sender) :: 20])
+        paid = sum(r.gas_used * r.gas_price_wei for r in receipts[senders.index(sender) :: 20])
         assert chain.balance(sender.address) == 10**18 - 15 - paid
         assert chain.next_nonce(sender.address) == 3
 

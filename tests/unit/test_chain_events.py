@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
-from omnilytics.chain.abi import market_codec
+from omnilytics.chain.bindings import market, registry
+from omnilytics.chain.bindings.market import RoundSealed, RoundVoided
 from omnilytics.chain.compile import build
 from omnilytics.chain.connection import RawLog
 from omnilytics.chain.embedded import EmbeddedChain
 from omnilytics.chain.events import BLOCKS_PER_REQUEST, EventIndex
-from omnilytics.chain.records import Position, RoundSealed, RoundVoided
+from omnilytics.chain.happenings import Position
 from omnilytics.foundation.errors import ChainError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 
 build()
 
 CONTRACT = Address(b"\x0c" * 20)
+OTHER = Address(b"\x0d" * 20)
+"""The market, and its registry."""
 VOIDED = keccak(b"RoundVoided(uint256,uint256)")
 
 
@@ -49,9 +54,11 @@ class ForkingChain(EmbeddedChain):
         return self.hashes[number]
 
     def logs(self, address: Address, first_block: int, last_block: int) -> tuple[RawLog, ...]:
-        self.asked.append((first_block, last_block))
+        if address == CONTRACT:
+            self.asked.append((first_block, last_block))
         wanted = range(first_block, last_block + 1)
-        return tuple(raw for raw in self.raw if raw.position.block_number in wanted)
+        found = (raw for raw in self.raw if raw.address == address)
+        return tuple(raw for raw in found if raw.position.block_number in wanted)
 
 
 def log(number: int, block_hash: Hash32, index: int, kind: bytes, *topics: int) -> RawLog:
@@ -66,7 +73,7 @@ def log(number: int, block_hash: Hash32, index: int, kind: bytes, *topics: int) 
 
 
 def index_of(chain: ForkingChain, first_block: int = 0) -> EventIndex:
-    return EventIndex(chain, CONTRACT, market_codec(), first_block)
+    return EventIndex(chain, {CONTRACT: market.codec(), OTHER: registry.codec()}, first_block)
 
 
 def rounds(index: EventIndex) -> list[int]:
@@ -92,6 +99,46 @@ def test_reads_each_block_once() -> None:
     assert found.position.block_number == 3
     assert index.of_round(RoundSealed, TaskId(1), Round(3)) is None
     assert index.of_round(RoundVoided, TaskId(2), Round(3)) is None
+
+
+def test_events_of_market_and_registry_are_in_chain_order() -> None:
+    """By block, then by place in the block, whichever contract was asked first."""
+    chain = ForkingChain()
+    chain.grow(b"a")
+    chain.grow(b"a")
+    swept = keccak(b"PoolSwept(address)")
+    for number, index in ((2, 0), (1, 1), (1, 3)):
+        raw = log(number, chain.hashes[number], index, swept, index)
+        chain.raw.append(replace(raw, address=OTHER))
+    for number, index in ((1, 0), (1, 2), (2, 1)):
+        chain.raw.append(log(number, chain.hashes[number], index, VOIDED, 1, index))
+    chain.raw.append(replace(chain.raw[0], address=Address(b"\x0e" * 20)))
+    found = [(e.position.block_number, e.position.log_index) for e in index_of(chain).events()]
+    assert found == [(1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 1)]
+    kinds = [type(event).__name__ for event in index_of(chain).events()]
+    assert kinds == ["RoundVoided", "PoolSwept"] * 2 + ["PoolSwept", "RoundVoided"]
+
+
+def test_the_registrys_events_of_a_task_are_the_tasks() -> None:
+    chain = ForkingChain()
+    chain.grow(b"a", 1)
+    kind = keccak(b"DrawRevealed(uint256,bytes32)")
+    raw = log(1, chain.hashes[1], 1, kind, 1)
+    chain.raw.append(replace(raw, address=OTHER, data=b"\x05" * 32))
+    assert [type(e).__name__ for e in index_of(chain).of_task(TaskId(1))] == [
+        "RoundVoided",
+        "DrawRevealed",
+    ]
+    assert index_of(chain).of_task(TaskId(2)) == ()
+
+
+def test_a_log_of_one_contract_is_none_of_the_others() -> None:
+    """The market does not say what the registry does."""
+    chain = ForkingChain()
+    chain.grow(b"a")
+    chain.raw.append(log(1, chain.hashes[1], 0, keccak(b"PoolSwept(address)"), 5))
+    with pytest.raises(ChainError, match="something unknown"):
+        index_of(chain).events()
 
 
 def test_forgets_replaced_blocks() -> None:

@@ -1,4 +1,4 @@
-"""The compiled market contract, as `compile` wrote it."""
+"""The compiled contracts, as `compile` wrote them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 from omnilytics.foundation.errors import ConfigError
 
-ARTEFACT_PATH = Path(__file__).parent / "artefacts" / "Market.json"
+ARTEFACTS = Path(__file__).parent / "artefacts"
+DEPLOYED = ("Market", "Registry")
 BUILD_COMMAND = "python -m omnilytics.chain.compile"
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """ABI and bytecode of Market.vy.
+    """ABI and bytecode of a contract.
 
     `runtime_bytecode` is what the chain stores but for the immutables, which the constructor
     appends to it.
@@ -29,12 +30,12 @@ class Artefact:
 
 
 @cache
-def load_artefact() -> Artefact:
-    """Return the compiled contract; raises ConfigError if it was never built."""
+def load_artefact(contract: str) -> Artefact:
+    """Return a compiled contract; raises ConfigError if it was never built."""
     try:
-        fields = json.loads(ARTEFACT_PATH.read_text())
+        fields = json.loads((ARTEFACTS / f"{contract}.json").read_text())
     except FileNotFoundError:
-        raise ConfigError("the contract was not compiled", hint=BUILD_COMMAND) from None
+        raise ConfigError("the contracts were not compiled", hint=BUILD_COMMAND) from None
     return Artefact(
         abi=tuple(fields["abi"]),
         bytecode=bytes.fromhex(fields["bytecode"][2:]),

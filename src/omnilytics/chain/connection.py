@@ -15,10 +15,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from omnilytics.chain.records import Position
+from omnilytics.chain.happenings import Position
 from omnilytics.foundation.errors import ChainError, ResumableTimeoutError
 from omnilytics.foundation.units import Address, Hash32, Wei
 
+FIRST_POLL_SECONDS = 0.02
 POLL_SECONDS = 1.0
 MAX_FORCED_BLOCKS = 10_000
 """Blocks that one wait on a development chain may mine at most."""
@@ -63,6 +64,10 @@ class Chain(ABC):
     @abstractmethod
     def block_hash(self, number: int) -> Hash32:
         """Return the hash of block `number`; raises ChainError if there is none yet."""
+
+    @abstractmethod
+    def block_header(self, number: int) -> bytes:
+        """Return the header of block `number` as RLP: the bytes that its hash is of."""
 
     @abstractmethod
     def block_timestamp(self, number: int) -> int:
@@ -152,22 +157,21 @@ class Chain(ABC):
         else:
             self._jump_to(timestamp)
 
-    def wait_for_receipt(
-        self, transaction_hash: Hash32, *, timeout_seconds: float = 600.0
-    ) -> RawReceipt:
-        """Return the receipt once the transaction is mined.
+    def wait_for_receipt(self, *hashes: Hash32, timeout_seconds: float = 600.0) -> RawReceipt:
+        """Return the receipt once one of these transactions is mined.
 
         Raises:
-            ResumableTimeoutError: It was not mined in time.
+            ResumableTimeoutError: None was mined in time.
         """
-        found = self.receipt(transaction_hash)
-        if found is None:
-            wanted = f"transaction 0x{transaction_hash.hex()}"
-            self._poll(lambda: self.receipt(transaction_hash) is not None, wanted, timeout_seconds)
-            found = self.receipt(transaction_hash)
-        if found is None:
-            raise ChainError("a mined transaction vanished", transaction=transaction_hash.hex())
-        return found
+        found: list[RawReceipt] = []
+
+        def look() -> bool:
+            receipts = (self.receipt(transaction_hash) for transaction_hash in hashes)
+            found.extend(receipt for receipt in receipts if receipt is not None)
+            return bool(found)
+
+        self._poll(look, f"transaction 0x{hashes[-1].hex()}", timeout_seconds)
+        return found[0]
 
     def _mine_to(self, number: int) -> None:
         # One block at a time: another process that waits for the same block mines too, and blocks
@@ -191,6 +195,7 @@ class Chain(ABC):
 
     def _poll(self, reached: Callable[[], bool], wanted: str, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
+        pause_seconds = FIRST_POLL_SECONDS
         while not reached():
             if time.monotonic() >= deadline:
                 raise ResumableTimeoutError(
@@ -199,19 +204,22 @@ class Chain(ABC):
                     got=f"block {self.head()}",
                     hint="run the same command again to go on waiting",
                 )
-            time.sleep(POLL_SECONDS)
+            time.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, POLL_SECONDS)
 
 
-def connect(url: str, *, timeout_seconds: float = 10.0) -> Chain:
+def connect(url: str, *, timeout_seconds: float = 10.0, moves: bool = True) -> Chain:
     """Return the chain behind a JSON-RPC URL (http or https).
 
     Args:
         url: Where the node listens.
         timeout_seconds: Longest time that one request may take.
+        moves: Whether waiting mines blocks and sets the clock where the chain is for development.
+            Not where several processes share it: it must run by itself then.
 
     Raises:
         ChainError: The node does not answer or is not an Ethereum node.
     """
     from omnilytics.chain.jsonrpc import JsonRpcChain
 
-    return JsonRpcChain(url, timeout_seconds=timeout_seconds)
+    return JsonRpcChain(url, timeout_seconds=timeout_seconds, moves=moves)

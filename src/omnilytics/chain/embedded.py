@@ -9,13 +9,18 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import rlp
+from eth.vm.forks.prague.constants import (
+    HISTORY_STORAGE_ADDRESS,
+    HISTORY_STORAGE_CONTRACT_CODE,
+)
 from eth_tester.backends.pyevm import PyEVMBackend
 from eth_tester.exceptions import BlockNotFound
 from eth_typing import Address as EthAddress
 
 from omnilytics.chain.abi import revert_reason
 from omnilytics.chain.connection import Chain, RawLog, RawReceipt
-from omnilytics.chain.records import Position
+from omnilytics.chain.happenings import Position
 from omnilytics.foundation.errors import ChainError, FundsError
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Address, Hash32, Wei
@@ -37,12 +42,24 @@ class EmbeddedChain(Chain):
 
     is_development = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_block_hashes: bool = False) -> None:
+        """Start a chain.
+
+        Args:
+            keeps_block_hashes: Keep the hashes of the last 8,191 blocks where EIP-2935 has them, as
+                chains under Prague rules do; py-evm leaves it out, and it costs a millisecond a
+                block.
+        """
         super().__init__()
+        self._keeps_block_hashes = keeps_block_hashes
         self._lock = threading.RLock()
         self._faucet = SigningKey.generate(SystemRandomness())
         account = {"balance": _SUPPLY_WEI, "nonce": 0, "code": b"", "storage": {}}
-        self._backend = PyEVMBackend(genesis_state={self._faucet.address: account})
+        state: dict[bytes, Any] = {self._faucet.address: account}
+        if keeps_block_hashes:
+            code = HISTORY_STORAGE_CONTRACT_CODE
+            state[HISTORY_STORAGE_ADDRESS] = {**account, "balance": 0, "nonce": 1, "code": code}
+        self._backend = PyEVMBackend(genesis_state=state)
         self._chain: Any = self._backend.chain
         self.chain_id = int(self._chain.chain_id)
         self._receipts: dict[Hash32, RawReceipt] = {}
@@ -50,7 +67,7 @@ class EmbeddedChain(Chain):
         self._logs: list[RawLog] = []
         self._views: dict[tuple[Address, bytes], bytes] = {}
         self._views_at = -1
-        self._backend.mine_blocks(1)  # so that block 0 is not the head: `block_hash` of head - 1
+        self._mine(1)  # so that block 0 is not the head: `block_hash` of head - 1
 
     def head(self) -> int:
         """Return the number of the latest block."""
@@ -60,6 +77,11 @@ class EmbeddedChain(Chain):
     def block_hash(self, number: int) -> Hash32:
         """Return the hash of block `number`."""
         return Hash32(bytes(self._header(number).hash))
+
+    def block_header(self, number: int) -> bytes:
+        """Return the header of block `number` as RLP."""
+        encoded: bytes = rlp.encode(self._header(number))
+        return encoded
 
     def block_timestamp(self, number: int) -> int:
         """Return the timestamp of block `number`."""
@@ -118,7 +140,7 @@ class EmbeddedChain(Chain):
             if computation.is_error:
                 self._chain.header = pending
                 raise ChainError(_reason(computation))
-            (block_hash,) = self._backend.mine_blocks(1)
+            (block_hash,) = self._mine(1)
             return self._record(decoded, receipt, computation, Hash32(bytes(block_hash)))
 
     def receipt(self, transaction_hash: Hash32) -> RawReceipt | None:
@@ -162,7 +184,7 @@ class EmbeddedChain(Chain):
     def mine(self, blocks: int) -> None:
         """Mine empty blocks."""
         with self._lock:
-            self._backend.mine_blocks(blocks)
+            self._mine(blocks)
 
     def jump(self, timestamp: int) -> None:
         """Mine a block with exactly this timestamp, which must be in the chain's future."""
@@ -170,7 +192,19 @@ class EmbeddedChain(Chain):
             if timestamp <= self.head_timestamp():
                 raise ChainError("time does not run backwards", got=timestamp)
             self._chain.header = self._chain.header.copy(timestamp=timestamp)
-            self._backend.mine_blocks(1)
+            self._mine(1)
+
+    def _mine(self, blocks: int) -> list[Any]:
+        if not self._keeps_block_hashes:
+            return list(self._backend.mine_blocks(blocks))
+        mined: list[Any] = []
+        for _ in range(blocks):
+            mined += self._backend.mine_blocks(1)
+            vm = self._chain.get_vm(self._chain.header)
+            vm.block_preprocessing(vm.get_block())
+            vm.state.persist()
+            self._chain.header = self._chain.header.copy(state_root=vm.state.state_root)
+        return mined
 
     def _header(self, number: int) -> Any:
         with self._lock:

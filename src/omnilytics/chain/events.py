@@ -10,31 +10,13 @@ Not guaranteed: a re-organisation deeper than `REMEMBERED_BLOCKS` reads is an er
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from omnilytics.chain.abi import Codec
 from omnilytics.chain.connection import Chain, RawLog
-from omnilytics.chain.records import (
-    FeesClaimed,
-    MarketEvent,
-    Position,
-    RewardClaimed,
-    RoundEvent,
-    RoundOpened,
-    RoundSealed,
-    RoundSettled,
-    RoundVoided,
-    ServerRegistered,
-    ServerUnregistered,
-    TaskClosed,
-    TaskCreated,
-    TaskEvent,
-    TaskRefunded,
-    TaskTerms,
-    Windows,
-)
+from omnilytics.chain.happenings import MarketEvent, RoundEvent, TaskEvent
 from omnilytics.foundation.errors import ChainError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 
@@ -42,92 +24,24 @@ REMEMBERED_BLOCKS = 256
 BLOCKS_PER_REQUEST = 2_000
 
 _Event = TypeVar("_Event", bound=RoundEvent)
-
-_TERMS_BEFORE_WINDOWS = (
-    "spec_hash",
-    "t",
-    "e",
-    "reward_wei",
-    "fee_wei",
-    "opening_fee_wei",
-    "rounds",
-    "min_owners",
-    "max_owners",
-)
-_WINDOWS = (
-    "submission_seconds",
-    "seal_seconds",
-    "delta",
-    "confirmations",
-    "words_blocks",
-    "openings_blocks",
-    "settlement_blocks",
-)
-_SETTLEMENT = (
-    "submissions_root",
-    "seed",
-    "accepted_root",
-    "accepted_count",
-    "v_bitmap",
-    "previous_payouts_root",
-    "payouts_root",
-    "transcript_hash",
-)
+Codecs = Mapping[Address, Codec]
+"""How to read the logs of each contract."""
 
 
-def terms_of(values: tuple[Any, ...], committee: tuple[Address, ...]) -> TaskTerms:
-    """Return the contract's `Terms` tuple, with the committee, as a record."""
-    named = dict(zip(_TERMS_BEFORE_WINDOWS + _WINDOWS, values, strict=True))
-    windows = Windows(**{name: named.pop(name) for name in _WINDOWS})
-    return TaskTerms(committee=committee, windows=windows, **named)
+def decode_logs(codecs: Codecs, logs: Iterable[RawLog]) -> tuple[MarketEvent, ...]:
+    """Return the events in these contracts' logs, leaving out those of other contracts.
 
-
-def terms_tuple(terms: TaskTerms) -> tuple[Any, ...]:
-    """Return the record as the contract's `Terms` tuple."""
-    first = [getattr(terms, name) for name in _TERMS_BEFORE_WINDOWS]
-    return (*first, *(getattr(terms.windows, name) for name in _WINDOWS))
-
-
-def _created(members: Mapping[str, Any]) -> dict[str, Any]:
-    terms = terms_of(members["terms"], members["committee"])
-    return {**members, "terms": terms} | {"committee": None}
-
-
-def _settled(members: Mapping[str, Any]) -> dict[str, Any]:
-    agreed = dict(zip(_SETTLEMENT, members["settlement"], strict=True))
-    return {**members, **agreed} | {"settlement": None}
-
-
-_Build = Callable[[Mapping[str, Any]], dict[str, Any]]
-_KINDS: dict[str, tuple[type[MarketEvent], _Build]] = {
-    kind.__name__: (kind, dict)
-    for kind in (
-        ServerRegistered,
-        ServerUnregistered,
-        RoundOpened,
-        RoundSealed,
-        RoundVoided,
-        RewardClaimed,
-        FeesClaimed,
-        TaskClosed,
-        TaskRefunded,
-    )
-} | {"TaskCreated": (TaskCreated, _created), "RoundSettled": (RoundSettled, _settled)}
-
-
-def decode_logs(codec: Codec, logs: Iterable[RawLog]) -> tuple[MarketEvent, ...]:
-    """Return the events in a contract's logs; raises ChainError on an unknown log."""
-    return tuple(_event(codec, log) for log in logs)
+    Raises:
+        ChainError: One of the contracts logged something unknown.
+    """
+    return tuple(_event(codecs[log.address], log) for log in logs if log.address in codecs)
 
 
 def _event(codec: Codec, log: RawLog) -> MarketEvent:
-    decoded = codec.log(log.topics, log.data)
-    if decoded is None:
+    event = codec.log(log.topics, log.data, log.position)
+    if event is None:
         raise ChainError("the contract logged something unknown", block=log.position.block_number)
-    name, members = decoded
-    kind, build = _KINDS[name]
-    fields = {key: value for key, value in build(members).items() if value is not None}
-    return kind(position=log.position, **fields)
+    return event
 
 
 @dataclass(frozen=True)
@@ -139,12 +53,11 @@ class Cursor:
 
 
 class EventIndex:
-    """Events of one contract in chain order, read once each."""
+    """Events of a market and its registry in chain order, read once each."""
 
-    def __init__(self, chain: Chain, address: Address, codec: Codec, first_block: int = 0) -> None:
+    def __init__(self, chain: Chain, codecs: Codecs, first_block: int = 0) -> None:
         self._chain = chain
-        self._address = address
-        self._codec = codec
+        self._codecs = codecs
         self._first_block = first_block
         self._lock = threading.RLock()
         self._cursors: list[Cursor] = []
@@ -183,10 +96,13 @@ class EventIndex:
         while first <= head:
             last = min(head, first + BLOCKS_PER_REQUEST - 1)
             block_hash = self._chain.block_hash(last)
-            found = self._chain.logs(self._address, first, last)
+            found = [
+                log for address in self._codecs for log in self._chain.logs(address, first, last)
+            ]
+            found.sort(key=lambda log: (log.position.block_number, log.position.log_index))
             if self._chain.block_hash(last) != block_hash:
                 raise ChainError("the chain re-organised while it was read", hint="try again")
-            for event in decode_logs(self._codec, found):
+            for event in decode_logs(self._codecs, found):
                 self._add(event)
             self._cursors.append(Cursor(last, block_hash))
             del self._cursors[:-REMEMBERED_BLOCKS]
@@ -218,6 +134,3 @@ class EventIndex:
             cursor.block_number <= head
             and self._chain.block_hash(cursor.block_number) == cursor.block_hash
         )
-
-
-__all__ = ["Cursor", "EventIndex", "Position", "decode_logs", "terms_of", "terms_tuple"]

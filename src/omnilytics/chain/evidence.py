@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from omnilytics.chain.abi import market_codec
+from omnilytics.chain.abi import Signature
+from omnilytics.chain.bindings import market
+from omnilytics.chain.bindings.market import RoundSealed, RoundSettled
+from omnilytics.chain.happenings import RoundEvent
 from omnilytics.chain.reader import MarketReader
-from omnilytics.chain.records import (
-    RoundEvent,
-    RoundSealed,
-    RoundSettled,
-    SignedSettlement,
-    settlement_of,
-)
+from omnilytics.chain.records import SignedSettlement, settlement_of
 from omnilytics.foundation.errors import ChainError
 from omnilytics.wire.messages import SealVote
 
@@ -56,14 +53,17 @@ def _arguments(reader: MarketReader, event: RoundEvent, name: str) -> tuple[Any,
     target, data = reader.chain.calldata(event.position.transaction_hash)
     if target != reader.address:
         raise ChainError(f"{name} came through another contract", round=event.round)
-    return market_codec().arguments(name, data)
+    return market.codec().arguments(name, data)
 
 
-def _by_index(signers: int, compact: tuple[tuple[bytes, int], ...]) -> dict[int, bytes]:
+def _by_index(signers: int, compact: tuple[Signature, ...]) -> dict[int, bytes]:
     indices = [index for index in range(signers.bit_length()) if signers >> index & 1]
     if len(indices) != len(compact):
         raise ChainError("calldata with a wrong number of signatures", got=len(compact))
-    return {index: _full(*pair) for index, pair in zip(indices, compact, strict=True)}
+    return {
+        index: _full(signature.r, signature.vs)
+        for index, signature in zip(indices, compact, strict=True)
+    }
 
 
 def _full(r: bytes, vs: int) -> bytes:

@@ -11,23 +11,46 @@ from collections.abc import Mapping
 from typing import Any
 
 import requests
+import rlp
+from eth_hash.auto import keccak
 from web3 import HTTPProvider
 from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint
 
 from omnilytics.chain.abi import revert_reason
 from omnilytics.chain.connection import Chain, RawLog, RawReceipt
-from omnilytics.chain.records import Position
+from omnilytics.chain.happenings import Position
 from omnilytics.foundation.errors import ChainError
 from omnilytics.foundation.units import Address, Hash32, Wei
 
 _DEVELOPMENT_PREFIXES = {"anvil": "anvil", "hardhat": "hardhat", "edr": "hardhat"}
 
+# Members of a block header in order (EIP-1559, 4895, 4844, 4788, 7685); chains end it early.
+_HEADER_FIRST = (
+    "parentHash",
+    "sha3Uncles",
+    "miner",
+    "stateRoot",
+    "transactionsRoot",
+    "receiptsRoot",
+    "logsBloom",
+)
+_HEADER_NUMBERS = ("difficulty", "number", "gasLimit", "gasUsed", "timestamp")
+_HEADER_LATER = (
+    "baseFeePerGas",
+    "withdrawalsRoot",
+    "blobGasUsed",
+    "excessBlobGas",
+    "parentBeaconBlockRoot",
+    "requestsHash",
+)
+_HEADER_LATER_NUMBERS = ("baseFeePerGas", "blobGasUsed", "excessBlobGas")
+
 
 class JsonRpcChain(Chain):
     """One node; see `connection.connect`."""
 
-    def __init__(self, url: str, *, timeout_seconds: float = 10.0) -> None:
+    def __init__(self, url: str, *, timeout_seconds: float = 10.0, moves: bool = True) -> None:
         super().__init__()
         if not url.startswith(("http://", "https://")):
             raise ChainError("not an http URL", got=_shown(url), hint="http://127.0.0.1:8545")
@@ -40,7 +63,7 @@ class JsonRpcChain(Chain):
         version = str(self._ask("web3_clientVersion")).lower()
         prefix = next((name for name in _DEVELOPMENT_PREFIXES if version.startswith(name)), None)
         self._development = _DEVELOPMENT_PREFIXES[prefix] if prefix else None
-        self.is_development = self._development is not None
+        self.is_development = moves and self._development is not None
         self.chain_id = self._number("eth_chainId")
 
     def head(self) -> int:
@@ -50,6 +73,26 @@ class JsonRpcChain(Chain):
     def block_hash(self, number: int) -> Hash32:
         """Return the hash of block `number`."""
         return Hash32(_bytes(_field(self._block(number), "hash")))
+
+    def block_header(self, number: int) -> bytes:
+        """Return the header of block `number` as RLP; raises ChainError if it hashes to another."""
+        block = self._block(number)
+        numbers = [_number_bytes(_field(block, name)) for name in _HEADER_NUMBERS]
+        later = [
+            _number_bytes(block[name]) if name in _HEADER_LATER_NUMBERS else _bytes(block[name])
+            for name in _HEADER_LATER
+            if name in block
+        ]
+        members = [
+            *(_bytes(_field(block, name)) for name in _HEADER_FIRST),
+            *numbers,
+            *(_bytes(_field(block, name)) for name in ("extraData", "mixHash", "nonce")),
+            *later,
+        ]
+        header: bytes = rlp.encode(members)
+        if keccak(header) != _bytes(_field(block, "hash")):
+            raise ChainError("the node's header does not hash to the block's hash", got=number)
+        return header
 
     def block_timestamp(self, number: int) -> int:
         """Return the timestamp of block `number`."""
@@ -232,6 +275,12 @@ def _bytes(text: Any) -> bytes:
         return bytes.fromhex(text.removeprefix("0x"))
     except (AttributeError, ValueError):
         raise ChainError("the node answered nonsense", want="hexadecimal bytes") from None
+
+
+def _number_bytes(text: Any) -> bytes:
+    """Return an integer as RLP takes it: big-endian without leading zeros."""
+    number = _integer(text)
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
 
 
 def _hex(data: bytes) -> str:

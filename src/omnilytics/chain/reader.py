@@ -6,24 +6,33 @@ for a task's `confirmations`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
-from omnilytics.chain.abi import market_codec
+from eth_hash.auto import keccak
+
+from omnilytics.chain.abi import Call
 from omnilytics.chain.artefact import load_artefact
-from omnilytics.chain.connection import Chain
-from omnilytics.chain.events import EventIndex, terms_of
-from omnilytics.chain.records import (
-    MarketEvent,
-    Phase,
+from omnilytics.chain.bindings import market, registry
+from omnilytics.chain.bindings.market import (
+    CommitteeFixed,
     RoundOpened,
-    RoundRecord,
     RoundSealed,
     RoundSettled,
     RoundVoided,
+    SubmissionForced,
+)
+from omnilytics.chain.bindings.registry import ServerRegistered, StakeWithdrawn
+from omnilytics.chain.connection import Chain
+from omnilytics.chain.events import EventIndex
+from omnilytics.chain.happenings import MarketEvent
+from omnilytics.chain.packing import unpack_round, unpack_task
+from omnilytics.chain.records import (
+    BondRecord,
+    OfferRecord,
+    Phase,
+    Profile,
+    RoundRecord,
     ServerRecord,
-    ServerRegistered,
-    ServerUnregistered,
-    TaskCreated,
     TaskRecord,
     challenge_seed,
 )
@@ -31,7 +40,10 @@ from omnilytics.foundation.errors import ChainError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, Wei, show_address
 from omnilytics.wire.eip712 import Domain
 
-_IMMUTABLES_BYTES = 3 * 32  # minimum stake, chain id, domain separator, appended to the code
+_Result = TypeVar("_Result")
+
+# Appended to the code: the registry, or market, stake and fee; each with the domain's three words.
+_IMMUTABLES_BYTES = {"Market": 4 * 32, "Registry": 6 * 32}
 
 
 class MarketReader:
@@ -50,41 +62,89 @@ class MarketReader:
         self.chain = chain
         self.address = address
         self.domain = Domain(chain.chain_id, address)
-        self._codec = market_codec()
-        _check_code(chain, address)
-        if self._view("domain_separator")[0] != self.domain.separator():
+        _check_code(chain, address, "Market")
+        if self._market(market.domain_separator()) != self.domain.separator():
             raise ChainError("the contract signs for another chain", got=f"chain {chain.chain_id}")
-        self.index = EventIndex(chain, address, self._codec, first_block)
+        self.registry = self._market(market.registry())
+        _check_code(chain, self.registry, "Registry")
+        self.codecs = {address: market.codec(), self.registry: registry.codec()}
+        self.index = EventIndex(chain, self.codecs, first_block)
 
     def min_stake(self) -> Wei:
         """Return the smallest stake of a server."""
-        return Wei(self._view("min_stake_wei")[0])
+        return Wei(self._registry(registry.min_stake_wei()))
+
+    def draw_fee(self) -> Wei:
+        """Return what drawing a committee costs."""
+        return Wei(self._registry(registry.draw_fee_wei()))
 
     def task_count(self) -> int:
         """Return the number of tasks; their ids are 1 .. this."""
-        return int(self._view("task_count")[0])
+        return self._market(market.task_count())
 
     def task(self, task: TaskId) -> TaskRecord:
         """Return a task; raises ChainError("no such task")."""
-        fields = self._struct("task", task)
-        created = self._created(task)
-        for name in ("n", "committee_hash"):
-            fields.pop(name)
-        if terms_of(fields.pop("terms"), created.terms.committee) != created.terms:
+        stored = self._market(market.task(task))
+        fixed = next((e for e in self.index.of_task(task) if isinstance(e, CommitteeFixed)), None)
+        committee = fixed.committee if fixed else ()
+        want = committee_hash(committee) if fixed else Hash32(bytes(32))
+        if stored.committee_hash != want:
             raise ChainError("the node's state and events disagree", task=task)
-        return TaskRecord(task=task, terms=created.terms, **fields)
+        return unpack_task(task, stored, committee)
+
+    def task_of(self, model_owner: Address, spec_hash: Hash32) -> TaskId | None:
+        """Return the task that a model owner created on a specification, or None."""
+        return TaskId(self._market(market.task_of(model_owner, spec_hash))) or None
 
     def round_state(self, task: TaskId) -> RoundRecord:
         """Return the latest round of a task; raises ChainError("no such task")."""
-        fields = self._struct("round_state", task)
-        return RoundRecord(task=task, phase=Phase(fields.pop("phase")), **fields)
+        return unpack_round(task, self._market(market.task(task)))
+
+    def draw_state(self, task: TaskId) -> registry.Draw:
+        """Return the latest draw of a task's committee; all zero where none was asked for."""
+        return self._registry(registry.draws(task))
 
     def server(self, address: Address) -> ServerRecord:
         """Return a registered server; raises ChainError if it is not."""
-        fields = self._struct("server", address)
-        if fields["stake_wei"] == 0:
+        found = self._registry(registry.server(address))
+        if found.since_block == 0:
             raise ChainError("server not registered", server=show_address(address))
-        return ServerRecord(address=address, **fields)
+        return ServerRecord(
+            address=address,
+            endpoint=found.endpoint,
+            hpke_key=found.hpke_key,
+            profile=found.profile,
+            stake_wei=Wei(found.stake_wei),
+            active_tasks=found.active_tasks,
+            since_block=found.since_block,
+            leaving_block=found.leaving_block,
+            free_at=found.free_at,
+        )
+
+    def profile(self, address: Address, number: int) -> Profile:
+        """Return a profile of a server, also an earlier one; raises ChainError if there is none."""
+        hpke_key, endpoint = self._registry(registry.profile(address, number))
+        if not endpoint:
+            raise ChainError("no such profile", got=number, server=show_address(address))
+        return Profile(hpke_key=hpke_key, endpoint=endpoint)
+
+    def profiles(self, task: TaskId) -> tuple[Profile, ...]:
+        """Return the profiles that the servers of a task had when its committee was fixed."""
+        record = self.task(task)
+        members = zip(record.committee, record.profiles, strict=True)
+        return tuple(self.profile(address, number) for address, number in members)
+
+    def offer(self, address: Address, token: Address) -> OfferRecord | None:
+        """Return for what a server offers to be drawn, or None."""
+        is_open, min_fee_wei, max_stake_wei = self._registry(registry.offer(address, token))
+        if not is_open:
+            return None
+        return OfferRecord(min_fee_wei=Wei(min_fee_wei), max_stake_wei=Wei(max_stake_wei))
+
+    def bond(self, owner: Address) -> BondRecord:
+        """Return a data owner's bond, zero without one."""
+        found = self._registry(registry.bond(owner))
+        return BondRecord(amount_wei=Wei(found.amount_wei), free_at=found.free_at)
 
     def servers(self) -> tuple[ServerRecord, ...]:
         """Return the servers registered now, oldest registration first."""
@@ -92,41 +152,25 @@ class MarketReader:
         for event in self.index.events():
             if isinstance(event, ServerRegistered):
                 present[event.server] = None
-            elif isinstance(event, ServerUnregistered):
+            elif isinstance(event, StakeWithdrawn):
                 present.pop(event.server, None)
         return tuple(self.server(address) for address in present)
 
-    def registration(self, address: Address, block_number: int) -> ServerRegistered:
-        """Return how a server was registered at a block, also if it has left since.
-
-        Raises:
-            ChainError: It was not registered then.
-        """
-        found: ServerRegistered | None = None
-        for event in self.index.events():
-            if event.position.block_number > block_number:
-                break
-            if isinstance(event, ServerRegistered) and event.server == address:
-                found = event
-        if found is None:
-            raise ChainError("server not registered", server=show_address(address))
-        return found
-
     def claimed(self, task: TaskId, owner: Address) -> Wei:
         """Return what a data owner was paid in a task."""
-        return Wei(self._view("claimed", task, owner)[0])
+        return Wei(self._market(market.claimed(task, owner)))
 
     def attested_rounds(self, task: TaskId, index: int) -> int:
         """Return in how many settled rounds the server with this committee index was in V."""
-        return int(self._view("attested_rounds", task, index)[0])
+        return self.task(task).attested_rounds[index]
 
     def fees_paid(self, task: TaskId, index: int) -> Wei:
         """Return the fees that a server was paid in a task."""
-        return Wei(self._view("fees_paid", task, index)[0])
+        return Wei(self._market(market.fees_paid(task, index)))
 
     def fees_due(self, task: TaskId, index: int) -> Wei:
         """Return the fees that `claim_fees` would pay a server now."""
-        return Wei(self._view("fees_earned", task, index)[0] - self.fees_paid(task, index))
+        return Wei(self.task(task).fees_earned(index) - self.fees_paid(task, index))
 
     def seed(self, task: TaskId) -> Hash32:
         """Return the challenge seed of the sealed round.
@@ -171,6 +215,13 @@ class MarketReader:
         """Return that a round was voided, or None."""
         return self.index.of_round(RoundVoided, task, round_number)
 
+    def forced_submissions(self, task: TaskId, round_number: Round) -> tuple[SubmissionForced, ...]:
+        """Return the certificates that were put on chain for a round, oldest first."""
+        events = self.index.of_task(task)
+        return tuple(
+            e for e in events if isinstance(e, SubmissionForced) and e.round == round_number
+        )
+
     def settled_rounds(self, task: TaskId) -> tuple[RoundSettled, ...]:
         """Return all settled rounds of a task, oldest first."""
         return tuple(e for e in self.index.of_task(task) if isinstance(e, RoundSettled))
@@ -179,29 +230,29 @@ class MarketReader:
         """Return all events of the market, or of one task, in chain order."""
         return self.index.events() if task is None else self.index.of_task(task)
 
-    def _created(self, task: TaskId) -> TaskCreated:
-        for event in self.index.of_task(task):
-            if isinstance(event, TaskCreated):
-                return event
-        raise ChainError("the node does not report the task's creation", task=task)
+    def _market(self, call: Call[_Result]) -> _Result:
+        return call.result(self.chain.call(self.address, call.data))
 
-    def _view(self, name: str, *arguments: object) -> tuple[Any, ...]:
-        data = self.chain.call(self.address, self._codec.call(name, *arguments))
-        return self._codec.result(name, data)
-
-    def _struct(self, name: str, *arguments: object) -> dict[str, Any]:
-        return self._codec.named(name, self._view(name, *arguments)[0])
+    def _registry(self, call: Call[_Result]) -> _Result:
+        return call.result(self.chain.call(self.registry, call.data))
 
 
-def _check_code(chain: Chain, address: Address) -> None:
-    want = load_artefact().runtime_bytecode
+def committee_hash(committee: tuple[Address, ...]) -> Hash32:
+    """Return the hash that the contract keeps of a committee: keccak256(abi.encode(address[]))."""
+    members = b"".join(address.rjust(32, b"\0") for address in committee)
+    head = (32).to_bytes(32, "big") + len(committee).to_bytes(32, "big")
+    return Hash32(keccak(head + members))
+
+
+def _check_code(chain: Chain, address: Address, contract: str) -> None:
+    want = load_artefact(contract).runtime_bytecode
     got = chain.code(address)
-    if got[: len(want)] == want and len(got) == len(want) + _IMMUTABLES_BYTES:
+    if got[: len(want)] == want and len(got) == len(want) + _IMMUTABLES_BYTES[contract]:
         return
     problem = "another contract" if got else "no contract"
     raise ChainError(
         f"{problem} at this address",
         got=show_address(address),
-        want="the market of this version",
+        want=f"the {contract.lower()} of this version",
         hint="check the contract's address and the chain",
     )

@@ -1,4 +1,4 @@
-"""What the market contract stores and says, as plain records (protocol.md section 6)."""
+"""What the contracts store and say, as plain records (protocol.md section 6)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from enum import IntEnum
 
 from eth_hash.auto import keccak
 
+from omnilytics.chain.bindings.market import RoundSettled
+from omnilytics.chain.happenings import MarketEvent
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, Wei
 from omnilytics.wire.messages import Settlement
 
@@ -24,17 +26,32 @@ class Phase(IntEnum):
     IDLE = 0
     OPEN = 1
     SEALED = 2
+    DRAWING = 3
+    """The committee is not drawn yet; there was no round."""
+
+
+class FaultKind(IntEnum):
+    """For what a party is slashed. The first two take n - e signatures, the others none."""
+
+    SERVER = 1
+    OWNER = 2
+    TWO_WORDS = 3
+    TWO_SEEDS = 4
+    TWO_FINALS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
     """Deadlines of a task's rounds (wire.md, "Windows").
 
-    Seconds are 1 .. 30 days; 1 <= delta, delta + confirmations < words_blocks <= openings_blocks <
-    settlement_blocks, and delta + settlement_blocks + confirmations < 256.
+    Seconds are 1 .. 30 days, forced_seconds 0 .. submission_seconds: that long before the
+    submission deadline no submission can be forced any more. 1 <= delta, delta + confirmations <
+    words_blocks <= openings_blocks < settlement_blocks < 8,000; delta + settlement_blocks +
+    confirmations < 256 unless the chain keeps older block hashes (EIP-2935).
     """
 
     submission_seconds: int
+    forced_seconds: int
     seal_seconds: int
     delta: int
     confirmations: int
@@ -45,27 +62,33 @@ class Windows:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskTerms:
-    """What a task fixes for ever. Server j of `committee` evaluates at point j + 1.
+    """What a task fixes for ever, but for `rounds`, which may grow up to `max_rounds`.
 
-    Prices are below 2^96 wei, rounds 1 .. 65,535, 1 <= min_owners <= max_owners < 2^32.
+    Prices are below 2^96 in wei, or in the smallest unit of `token` where that is not zero; stakes
+    and bonds are wei. 1 <= rounds <= max_rounds <= 65,535, 1 <= min_owners <= max_owners < 2^32.
     """
 
     spec_hash: Hash32
-    committee: tuple[Address, ...]
+    n: int
+    """Number of servers."""
     t: int
     e: int
     reward_wei: Wei
     fee_wei: Wei
     opening_fee_wei: Wei
     rounds: int
+    max_rounds: int
     min_owners: int
     max_owners: int
+    min_stake_wei: Wei
+    """What each server has at stake at least, and may lose by a report."""
+    min_bond_wei: Wei
+    """What each data owner has as a bond at least, and may lose by a report."""
+    allow_root: Hash32
+    """Merkle root over the admitted data owners; zero admits everybody."""
+    token: Address
+    """The ERC-20 token the task pays in; zero is ether."""
     windows: Windows
-
-    @property
-    def n(self) -> int:
-        """Number of servers."""
-        return len(self.committee)
 
     @property
     def quorum(self) -> int:
@@ -73,28 +96,43 @@ class TaskTerms:
         return self.n - self.e
 
     @property
+    def round_wei(self) -> Wei:
+        """The most that one round can cost."""
+        return Wei(self.max_owners * self.reward_wei + self.n * self.fee_wei + self.opening_fee_wei)
+
+    @property
     def escrow_wei(self) -> Wei:
-        """What `create_task` locks: the most that all rounds together can cost."""
-        per_round = self.max_owners * self.reward_wei + self.n * self.fee_wei + self.opening_fee_wei
-        return Wei(self.rounds * per_round)
+        """What is locked for the task: the most that all its rounds together can cost."""
+        return Wei(self.rounds * self.round_wei)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRecord:
-    """A task and where it stands."""
+    """A task and where it stands. Server j of `committee` evaluates at point j + 1."""
 
     task: TaskId
     model_owner: Address
     terms: TaskTerms
+    committee: tuple[Address, ...]
+    """The servers in order; empty until they are drawn."""
+    profiles: tuple[int, ...]
+    """Number of each server's profile when the committee was fixed."""
     created_block: int
     opened_rounds: int
     settled_rounds: int
+    attested_rounds: tuple[int, ...]
+    """In how many settled rounds each server was in V."""
     closed: bool
     refunded: bool
     credited_wei: Wei
     claimed_wei: Wei
     payouts_root: Hash32
     previous_payouts_root: Hash32
+
+    def fees_earned(self, index: int) -> Wei:
+        """Return a server's fees so far: attested rounds, an equal share of the opening fees."""
+        opening_wei = self.opened_rounds * self.terms.opening_fee_wei // self.terms.n
+        return Wei(self.attested_rounds[index] * self.terms.fee_wei + opening_wei)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,142 +162,47 @@ class RoundRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerRecord:
-    """A registered server."""
+    """A registered server and its present profile. It is leaving unless block and time are zero."""
 
     address: Address
     endpoint: str
-    hpke_key: bytes
+    hpke_key: Hash32
+    profile: int
     stake_wei: Wei
     active_tasks: int
+    since_block: int
+    """Block in which the stake last grew."""
+    leaving_block: int
+    free_at: int
+    """From when on the stake may be withdrawn if no task is active, in unix seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Position:
-    """Where in the chain an event is."""
+class Profile:
+    """Where a server is reached and the X25519 key that packages for it are sealed to."""
 
-    block_number: int
-    block_hash: Hash32
-    transaction_hash: Hash32
-    log_index: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class MarketEvent:
-    """Base of all events of the market contract."""
-
-    position: Position
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerRegistered(MarketEvent):
-    """A server joined the market."""
-
-    server: Address
-    stake_wei: Wei
-    hpke_key: bytes
+    hpke_key: Hash32
     endpoint: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerUnregistered(MarketEvent):
-    """A server left with its stake."""
+class OfferRecord:
+    """For what a server offers to be drawn: from which fee per round, at most at what risk."""
 
-    server: Address
-    stake_wei: Wei
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskEvent(MarketEvent):
-    """Base of the events of one task."""
-
-    task: TaskId
+    min_fee_wei: Wei
+    max_stake_wei: Wei
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskCreated(TaskEvent):
-    """A task was created and its escrow locked."""
+class BondRecord:
+    """A data owner's bond. One that was asked back (`free_at`, unix seconds) admits to nothing."""
 
-    model_owner: Address
-    escrow_wei: Wei
-    terms: TaskTerms
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundEvent(TaskEvent):
-    """Base of the events of one round."""
-
-    round: Round
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundOpened(RoundEvent):
-    """A round began; `block_hash`, of the block before, goes into every owner's context."""
-
-    artefact_hash: Hash32
-    block_hash: Hash32
-    submission_deadline: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundSealed(RoundEvent):
-    """The set of submissions is fixed."""
-
-    submissions_root: Hash32
-    count: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundSettled(RoundEvent):
-    """The round's public outcome. `words[k]` belongs to the k-th set bit of `signers`."""
-
-    submissions_root: Hash32
-    seed: Hash32
-    accepted_root: Hash32
-    accepted_count: int
-    v_bitmap: int
-    previous_payouts_root: Hash32
-    payouts_root: Hash32
-    transcript_hash: Hash32
-    signers: int
-    words: tuple[Hash32, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundVoided(RoundEvent):
-    """The round missed a deadline; its escrow is the model owner's again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RewardClaimed(TaskEvent):
-    """A data owner was paid."""
-
-    owner: Address
     amount_wei: Wei
-    cumulative_wei: Wei
+    free_at: int
 
-
-@dataclass(frozen=True, kw_only=True)
-class FeesClaimed(TaskEvent):
-    """A server was paid."""
-
-    server: Address
-    index: int
-    amount_wei: Wei
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskClosed(TaskEvent):
-    """No further round; `unspent_wei` is due to the model owner."""
-
-    unspent_wei: Wei
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskRefunded(TaskEvent):
-    """The model owner received what the task did not spend."""
-
-    model_owner: Address
-    amount_wei: Wei
+    def covers(self, amount_wei: int) -> bool:
+        """Tell whether the bond admits to a task that asks for this much."""
+        return amount_wei == 0 or (self.free_at == 0 and self.amount_wei >= amount_wei)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ class TaskParameters:
                 hint="open several tasks",
             )
         committee = Committee(
-            servers=len(specification.committee),
+            servers=specification.servers,
             privacy=specification.privacy,
             errors=specification.errors,
         )
@@ -87,6 +87,6 @@ class TaskParameters:
 
     def member(self, server: int) -> Address:
         """Return the address of the server at evaluation point `server`, from 1."""
-        if server not in self.servers:
+        if not 1 <= server <= len(self.members):  # none before they are drawn
             raise VerificationError("no such server", got=server, want=f"1..{len(self.members)}")
         return self.members[server - 1]

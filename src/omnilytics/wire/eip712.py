@@ -55,11 +55,8 @@ def _separator(chain_id: int, contract: Address) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SignedMessage:
-    """Base of all signed messages: every one names its task and round (wire.md)."""
-
-    task: TaskId
-    round: Round
+class TypedMessage:
+    """Base of everything that is signed as EIP-712 typed data."""
 
     @classmethod
     def type_string(cls) -> str:
@@ -77,10 +74,18 @@ class SignedMessage:
         return keccak(b"\x19\x01" + domain.separator() + self.struct_hash())
 
 
+@dataclass(frozen=True, kw_only=True)
+class SignedMessage(TypedMessage):
+    """Base of the messages of a round: every one names its task and round (wire.md)."""
+
+    task: TaskId
+    round: Round
+
+
 class _StructType:
     """Name and type of each member, the type string and its hash."""
 
-    def __init__(self, message: type[SignedMessage]) -> None:
+    def __init__(self, message: type[TypedMessage]) -> None:
         hints = get_type_hints(message)
         self.members = [
             (field.name, _SOLIDITY_TYPES[hints[field.name]]) for field in fields(message)
@@ -90,10 +95,10 @@ class _StructType:
         self.type_hash = keccak(self.string.encode())
 
 
-_struct_types: dict[type[SignedMessage], _StructType] = {}
+_struct_types: dict[type[TypedMessage], _StructType] = {}
 
 
-def _struct_type(message: type[SignedMessage]) -> _StructType:
+def _struct_type(message: type[TypedMessage]) -> _StructType:
     if message not in _struct_types:
         _struct_types[message] = _StructType(message)
     return _struct_types[message]
@@ -101,7 +106,7 @@ def _struct_type(message: type[SignedMessage]) -> _StructType:
 
 def _encode_member(kind: str, value: Any) -> bytes:
     if kind == "uint256":
-        if type(value) is not int or not 0 <= value < 1 << 256:
+        if isinstance(value, bool) or not (isinstance(value, int) and 0 <= value < 1 << 256):
             raise MalformedError("integer outside uint256", got=value)
         return value.to_bytes(32, "big")
     if kind == "string":

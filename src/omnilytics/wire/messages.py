@@ -9,7 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from omnilytics.foundation.units import Address, Hash32
-from omnilytics.wire.eip712 import SignedMessage
+from omnilytics.wire.eip712 import SignedMessage, TypedMessage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consent(TypedMessage):
+    """A server's agreement to be named for a task, before the task exists.
+
+    `terms_hash` covers the terms with the specification's hash, and the committee; a model owner
+    can use a specification once, so a consent makes one task.
+    """
+
+    model_owner: Address
+    terms_hash: Hash32
+    expires: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +109,10 @@ class Final(SignedMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class Fault(SignedMessage):
-    """A server's vote that `party` misbehaved, for `report_fault` on chain."""
+    """A server's vote that `party` misbehaved, for `report_fault` on chain.
+
+    `kind` is a `FaultKind`; `evidence_hash` is the hash of the round's transcript.
+    """
 
     party: Address
     kind: int

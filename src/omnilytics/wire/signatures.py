@@ -12,7 +12,7 @@ from eth_hash.auto import keccak
 from omnilytics.foundation.errors import KeyMaterialError, MalformedError, VerificationError
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Address, show_address
-from omnilytics.wire.eip712 import Domain, SignedMessage
+from omnilytics.wire.eip712 import Domain, TypedMessage
 
 SIGNATURE_BYTES = 65
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
@@ -43,7 +43,7 @@ class SigningKey:
         signature: bytes = self._key.sign_recoverable(digest, hasher=None)
         return signature[:64] + bytes([27 + signature[64]])
 
-    def sign(self, message: SignedMessage, domain: Domain) -> bytes:
+    def sign(self, message: TypedMessage, domain: Domain) -> bytes:
         """Return the 65-byte EIP-712 signature of `message`."""
         return self.sign_digest(message.digest(domain))
 
@@ -70,7 +70,7 @@ def recover_address(digest: bytes, signature: bytes) -> Address:
     return _address_of(public_key)
 
 
-def verify(message: SignedMessage, signature: bytes, signer: Address, domain: Domain) -> None:
+def verify(message: TypedMessage, signature: bytes, signer: Address, domain: Domain) -> None:
     """Raise VerificationError unless `signer` signed `message` for `domain`."""
     recovered = recover_address(message.digest(domain), signature)
     if recovered != signer:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from omnilytics.foundation.units import Address, Hash32
-from omnilytics.wire.hashing import content_hash
+from omnilytics.wire.hashing import content_hash, merkle_leaf, merkle_root
 from omnilytics.wire.record import (
     MAX_COMMITTEE,
     MAX_OWNERS,
@@ -23,11 +23,18 @@ from omnilytics.wire.record import (
     Name,
     Record,
     Text,
-    WeiAmount,
 )
 
 MAX_SPECIFICATION_BYTES = 4 << 20
 MAX_DIMENSION = 1 << 31
+MAX_SETTLEMENT_BLOCKS = 8_000
+"""The challenge's block hash must be known until a round is settled: for 256 blocks everywhere, for
+8,191 on chains that keep older hashes (EIP-2935); the contract checks which."""
+ETHER_TOKEN = Address(bytes(20))
+"""What stands for ether where a token is named."""
+
+Price = Annotated[int, Field(strict=True, ge=0, lt=1 << 96)]
+"""What a task pays or puts at risk; the contracts keep it in 96 bits."""
 
 
 class CommitteeMember(Record):
@@ -69,20 +76,20 @@ class Windows(Record):
     """How long each step of a round may take (wire.md, "Windows")."""
 
     submission_seconds: Count
+    forced_seconds: Annotated[int, Field(strict=True, ge=0, lt=1 << 24)]
     complaint_seconds: Count
     seal_seconds: Count
     rotation_seconds: Annotated[int, Field(strict=True, ge=1, lt=1 << 31)]
     delta_blocks: Annotated[int, Field(strict=True, ge=1, lt=256)]
     confirmations: Annotated[int, Field(strict=True, ge=0, lt=256)]
-    words_blocks: Annotated[int, Field(strict=True, ge=1, lt=256)]
-    openings_blocks: Annotated[int, Field(strict=True, ge=1, lt=256)]
-    settlement_blocks: Annotated[int, Field(strict=True, ge=1, lt=256)]
+    words_blocks: Annotated[int, Field(strict=True, ge=1, lt=MAX_SETTLEMENT_BLOCKS)]
+    openings_blocks: Annotated[int, Field(strict=True, ge=1, lt=MAX_SETTLEMENT_BLOCKS)]
+    settlement_blocks: Annotated[int, Field(strict=True, ge=1, lt=MAX_SETTLEMENT_BLOCKS)]
 
     @model_validator(mode="after")
     def _in_order(self) -> Windows:
-        # BLOCKHASH reaches 256 blocks back; the seed must still be checkable at the last moment.
-        if self.delta_blocks + self.settlement_blocks + self.confirmations >= 256:
-            raise ValueError("delta + settlement + confirmations must stay below 256 blocks")
+        if self.forced_seconds > self.submission_seconds:
+            raise ValueError("forced submissions must close within the submission window")
         if not self.words_blocks < self.openings_blocks < self.settlement_blocks:
             raise ValueError("cut-offs must be ordered: words < openings < settlement")
         if self.complaint_seconds + self.rotation_seconds > self.seal_seconds:
@@ -95,26 +102,46 @@ class Windows(Record):
 
 
 class Admission(Record):
-    """Who may submit: anybody, or the listed accounts."""
+    """Who may submit: anybody, or the listed accounts; and the bond each must have."""
 
     mode: Literal["open", "listed"]
     owners: Annotated[tuple[Bytes20, ...], Field(max_length=MAX_OWNERS)] = ()
+    min_bond_wei: Price
+
+    @model_validator(mode="after")
+    def _listed(self) -> Admission:
+        if (self.mode == "listed") != bool(self.owners):
+            raise ValueError("exactly a list of owners admits listed ones")
+        if list(self.owners) != sorted(set(self.owners)):
+            raise ValueError("listed owners must be sorted and distinct")
+        return self
 
     def admits(self, owner: Address) -> bool:
-        """Tell whether `owner` may submit."""
+        """Tell whether `owner` is admitted, if it has the bond."""
         return self.mode == "open" or owner in self.owners
+
+    def allow_root(self) -> Hash32:
+        """Return the Merkle root over the listed owners that the contract records; zero if open."""
+        if self.mode == "open":
+            return Hash32(bytes(32))
+        return merkle_root([merkle_leaf(owner.rjust(32, b"\0")) for owner in self.owners])
 
 
 class TaskSpecification(Record):
-    """What data owners and servers need to know of a task."""
+    """What data owners and servers need to know of a task.
 
-    version: Literal[1] = 1
+    The committee is named here, or drawn when the task is there and then read from the chain.
+    """
+
+    version: Literal[2] = 2
     title: Name
     description: Text
     model_licence: Name
     contact: Name
-    committee: Annotated[tuple[CommitteeMember, ...], Field(min_length=3, max_length=MAX_COMMITTEE)]
-    committee_mode: Literal["named"] = "named"
+    servers: Annotated[int, Field(strict=True, ge=3, le=MAX_COMMITTEE)]
+    committee: Annotated[tuple[CommitteeMember, ...], Field(max_length=MAX_COMMITTEE)]
+    committee_mode: Literal["named", "drawn"] = "named"
+    min_stake_wei: Price
     privacy: Annotated[int, Field(strict=True, ge=1, le=MAX_COMMITTEE)]
     errors: Annotated[int, Field(strict=True, ge=0, le=MAX_COMMITTEE)]
     tests: Annotated[int, Field(strict=True, ge=4, le=128, multiple_of=4)]
@@ -126,12 +153,13 @@ class TaskSpecification(Record):
     loss: Literal["cross_entropy", "mse"]
     batch_rule: Literal["mean"] = "mean"
     rounds: Annotated[int, Field(strict=True, ge=1, le=65_535)]
+    max_rounds: Annotated[int, Field(strict=True, ge=1, le=65_535)]
     min_owners: Annotated[int, Field(strict=True, ge=1, le=MAX_OWNERS)]
     max_owners: Annotated[int, Field(strict=True, ge=1, le=MAX_OWNERS)]
-    reward_wei: WeiAmount
-    fee_wei: WeiAmount
-    opening_fee_wei: WeiAmount
-    token: Literal["ether"] = "ether"  # noqa: S105 - a currency, not a password
+    reward_wei: Price
+    fee_wei: Price
+    opening_fee_wei: Price
+    token: Bytes20
     admission: Admission
     windows: Windows
     model_owner: Bytes20
@@ -141,6 +169,10 @@ class TaskSpecification(Record):
     def _consistent(self) -> TaskSpecification:
         if self.min_owners > self.max_owners:
             raise ValueError("min_owners exceeds max_owners")
+        if self.rounds > self.max_rounds:
+            raise ValueError("rounds exceed max_rounds")
+        if len(self.committee) != (self.servers if self.committee_mode == "named" else 0):
+            raise ValueError("a named committee has all its servers, a drawn one none")
         windows = self.windows
         turns = (self.errors + 1) * windows.rotation_seconds
         if windows.complaint_seconds + turns > windows.seal_seconds:

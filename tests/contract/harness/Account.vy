@@ -6,11 +6,12 @@
 
 # What it does with ether: 0 take it, 1 refuse it, 2 take it and call back, 3 burn all gas.
 manner: public(uint256)
-# Whom it calls back with what, and whether that worked.
+# Whom it calls back with what, how often it did, how often that worked, and what it was answered.
 target: public(address)
 data: public(Bytes[4096])
 called: public(uint256)
 succeeded: public(uint256)
+answer: public(Bytes[256])
 
 
 @external
@@ -39,10 +40,11 @@ def __default__():
         raise "no, thank you"
     if self.manner == 2:
         self.called += 1
-        if raw_call(self.target, self.data, revert_on_failure=False):
+        worked: bool = False
+        worked, self.answer = raw_call(
+            self.target, self.data, max_outsize=256, revert_on_failure=False
+        )
+        if worked:
             self.succeeded += 1
     if self.manner == 3:
-        burnt: uint256 = 0
-        for step: uint256 in range(10**6):
-            burnt += step
-        self.called = burnt
+        raise UNREACHABLE  # takes all gas

@@ -1,0 +1,1 @@
+"""Typed bindings of the contracts, generated from their ABI."""

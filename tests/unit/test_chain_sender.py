@@ -1,0 +1,163 @@
+"""One key, one nonce counter: crashes, refusals, and transactions that nobody mines."""
+
+from __future__ import annotations
+
+import pytest
+
+from omnilytics.chain.embedded import EmbeddedChain
+from omnilytics.chain.outbox import MemoryOutbox, OutgoingCall
+from omnilytics.chain.sender import MAX_REPLACEMENTS, Sender
+from omnilytics.foundation.errors import ChainError, FundsError, ResumableTimeoutError
+from omnilytics.foundation.units import Address, Hash32, Wei
+
+KEY = b"\x11" * 32
+FRIEND = Address(b"\x22" * 20)
+GAS = 21_000
+ETHER = Wei(10**18)
+
+
+class Mempool(EmbeddedChain):
+    """A chain that takes transactions and mines some of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ignored = 0
+        """How many of the next transactions are taken and never mined."""
+        self.is_silent = False
+        """Whether the node mines what comes, and answers nothing about it."""
+        self.seen: list[bytes] = []
+
+    def send(self, transaction: bytes) -> Hash32:
+        self.seen.append(transaction)
+        if self.ignored > 0:
+            self.ignored -= 1
+            return Hash32(bytes(32))
+        mined = super().send(transaction)
+        if self.is_silent:
+            raise ChainError("no answer from the node")
+        return mined
+
+
+@pytest.fixture
+def chain() -> Mempool:
+    chain = Mempool()
+    chain.fund(Sender(chain, KEY).address, ETHER)
+    chain.seen.clear()
+    return chain
+
+
+def pay(sender: Sender, wei: int = 1) -> int:
+    return sender.send(FRIEND, b"", value=Wei(wei), gas=GAS).gas_used
+
+
+def stuck(chain: Mempool, outbox: MemoryOutbox) -> OutgoingCall:
+    """Leave one call in the outbox whose transaction was not even sent: a crash in between."""
+    chain.ignored = 1
+    with pytest.raises(ResumableTimeoutError):
+        pay(Sender(chain, KEY, outbox=outbox, patience_seconds=1e9))
+    chain.seen.clear()
+    (call,) = outbox.pending()
+    return call
+
+
+@pytest.fixture
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look once for a receipt, then give up."""
+    monkeypatch.setattr("omnilytics.chain.sender.MAX_WAIT_SECONDS", 0.0)
+
+
+def test_a_call_is_written_down_before_it_is_sent(chain: Mempool) -> None:
+    kept: list[int] = []
+
+    class Watching(MemoryOutbox):
+        def put(self, call: OutgoingCall) -> None:
+            kept.append(len(chain.seen))
+            super().put(call)
+
+    outbox = Watching()
+    pay(Sender(chain, KEY, outbox=outbox))
+    assert (kept, len(chain.seen), outbox.pending()) == ([0], 1, ())
+
+
+def test_what_a_crash_left_is_sent_as_it_was(chain: Mempool, no_wait: None) -> None:
+    outbox = MemoryOutbox()
+    call = stuck(chain, outbox)
+    (receipt,) = Sender(chain, KEY, outbox=outbox).resume()
+    assert chain.seen == list(call.transactions)
+    assert receipt.transaction_hash == call.hashes[0]
+    assert (chain.balance(FRIEND), outbox.pending()) == (1, ())
+
+
+def test_what_was_mined_meanwhile_is_not_sent_twice(chain: Mempool, no_wait: None) -> None:
+    outbox = MemoryOutbox()
+    call = stuck(chain, outbox)
+    chain.send(call.transactions[0])
+    (receipt,) = Sender(chain, KEY, outbox=outbox).resume()
+    assert receipt.transaction_hash == call.hashes[0]
+    assert (chain.balance(FRIEND), outbox.pending()) == (1, ())
+
+
+def test_a_new_call_does_not_take_the_nonce_of_one_that_waits(
+    chain: Mempool, no_wait: None
+) -> None:
+    outbox = MemoryOutbox()
+    call = stuck(chain, outbox)
+    sender = Sender(chain, KEY, outbox=outbox)
+    chain.ignored = 1
+    with pytest.raises(ResumableTimeoutError):
+        pay(sender, 10)
+    assert [waiting.nonce for waiting in outbox.pending()] == [call.nonce, call.nonce + 1]
+    assert len(sender.resume()) == 2
+    assert chain.balance(FRIEND) == 11
+
+
+def test_a_transaction_that_nobody_mines_is_replaced_by_a_dearer_one(chain: Mempool) -> None:
+    chain.ignored = 3
+    outbox = MemoryOutbox()
+    pay(Sender(chain, KEY, outbox=outbox, patience_seconds=0.0))
+    assert len(set(chain.seen)) == 4
+    assert (chain.balance(FRIEND), outbox.pending()) == (1, ())
+
+
+def test_replacements_raise_the_fee_by_an_eighth_and_end(
+    chain: Mempool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain.ignored = 10**6
+    outbox = MemoryOutbox()
+    sender = Sender(chain, KEY, outbox=outbox, patience_seconds=0.0)
+    monkeypatch.setattr("omnilytics.chain.sender.MAX_WAIT_SECONDS", 0.3)
+    first_wei, _ = chain.fees_wei()
+    with pytest.raises(ResumableTimeoutError):
+        pay(sender)
+    (call,) = outbox.pending()
+    assert len(call.transactions) == len(set(call.hashes)) == MAX_REPLACEMENTS + 1
+    assert call.max_fee_wei >= first_wei * 1.125**MAX_REPLACEMENTS
+
+
+def test_a_refused_transaction_leaves_nothing_behind(chain: Mempool) -> None:
+    outbox = MemoryOutbox()
+    sender = Sender(chain, KEY, outbox=outbox)
+    with pytest.raises(ChainError, match="refused"):
+        sender.send(FRIEND, b"", value=Wei(1), gas=GAS - 1)
+    assert outbox.pending() == ()
+    assert pay(sender) == GAS
+
+
+def test_a_node_that_took_it_and_did_not_answer(chain: Mempool) -> None:
+    chain.is_silent = True
+    outbox = MemoryOutbox()
+    assert pay(Sender(chain, KEY, outbox=outbox)) == GAS
+    assert (chain.balance(FRIEND), len(chain.seen), outbox.pending()) == (1, 1, ())
+
+
+def test_an_account_that_cannot_pay_signs_nothing(chain: Mempool) -> None:
+    outbox = MemoryOutbox()
+    with pytest.raises(FundsError, match="cannot pay"):
+        pay(Sender(chain, KEY, outbox=outbox), int(ETHER))
+    assert (chain.seen, outbox.pending()) == ([], ())
+
+
+def test_what_was_signed_is_not_shown(chain: Mempool, no_wait: None) -> None:
+    call = stuck(chain, MemoryOutbox())
+    assert call.transactions[0].hex() not in repr(call)
+    assert KEY.hex() not in repr(Sender(chain, KEY))
