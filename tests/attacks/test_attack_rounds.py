@@ -22,7 +22,7 @@ from protocol_world import Case, Submission, World
 
 from omnilytics.algebra.field import FieldVector
 from omnilytics.algebra.fixed_point import from_field
-from omnilytics.chain.records import RoundSettled
+from omnilytics.chain.bindings.market import RoundSettled
 from omnilytics.foundation.errors import OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.certificate import build_manifest, check_manifest

@@ -56,15 +56,18 @@ def reads_every_package(seed: int) -> bool:
         for member in world.specification.committee
     )
     false = world.specification.model_copy(update={"committee": members})
+    addresses = tuple(member.address for member in members)
     record = SimpleNamespace(
-        terms=chain_terms(false), model_owner=false.model_owner, created_block=7
+        task=world.context.task,
+        terms=chain_terms(false),
+        model_owner=false.model_owner,
+        committee=addresses,
     )
-    endpoints = {member.address: member.endpoint for member in members}
+    registered = tuple(
+        SimpleNamespace(endpoint=member.endpoint, hpke_key=key) for member in members
+    )
     market = SimpleNamespace(
-        task=lambda _task: record,
-        registration=lambda address, _block: SimpleNamespace(
-            endpoint=endpoints[address], hpke_key=key
-        ),
+        task=lambda _task: record, profiles=lambda _task: registered, claimed=members
     )
     try:
         view = check_specification(cast(Any, market), world.context.task, false.encode())
@@ -81,7 +84,7 @@ def reads_every_package(seed: int) -> bool:
 
 def test_keys_as_registered(attacks: Attacks, monkeypatch: pytest.MonkeyPatch) -> None:
     on = [reads_every_package(seed) for seed in range(2)]
-    monkeypatch.setattr(task_view, "_check_members", lambda *_: None)
+    monkeypatch.setattr(task_view, "_members", lambda market, _record: market.claimed)
     off = reads_every_package(1)
     report(attacks, "keys and endpoints as registered", "1", on=on, off=off)
 

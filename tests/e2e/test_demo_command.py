@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+DRAW_FEE_WEI = 10**15
 OMNILYTICS = [str(Path(sys.executable).parent / "omnilytics")]
 
 
@@ -34,13 +35,24 @@ def _check_outcome(result: dict[str, Any], *, rounds: int, honest: int, servers:
     for report in result["rounds"]:
         assert len(report["accepted"]) == honest
         assert report["exact_sum"]
-    assert set(result["named_servers"]) == {f"server {servers}"}
+    committee = result["committee_servers"]
+    assert len(committee) == servers
+    assert set(result["named_servers"]) == {committee[-1]}
     assert result["exact_sums"]
     assert result["balance_check"]
     for balance in result["balances"]:
         left = balance["before_wei"] + balance["earned_wei"] - balance["gas_wei"]
         assert left == balance["after_wei"]
-    assert sum(balance["earned_wei"] for balance in result["balances"]) == -result["contract_wei"]
+    kept = result["contract_wei"] + result["burnt_wei"]
+    assert sum(balance["earned_wei"] for balance in result["balances"]) == -kept
+    misdealer, liar = f"owner {honest + 2}", committee[-1]
+    slashes = {(slash["party"], slash["round"], slash["kind"]) for slash in result["slashes"]}
+    assert slashes == {(misdealer, 1, "owner"), (liar, 2, "server")}
+    taken = sum(slash["amount_wei"] - slash["share_wei"] for slash in result["slashes"])
+    assert taken > 0
+    assert set(result["refused"]) == {misdealer}
+    drawn = result["committee_mode"] == "drawn"
+    assert result["burnt_wei"] == taken + (DRAW_FEE_WEI if drawn else 0)
     assert abs(result["accuracy"] - result["plain_accuracy"]) <= 0.01
     assert {"open_round", "seal", "settle", "claim"} <= set(result["gas"])
     assert result["seconds"]
@@ -54,6 +66,22 @@ def test_a_short_demo_tells_the_whole_story(tmp_path: Path) -> None:
     page = (tmp_path / "omnilytics-demo" / "report.html").read_text()
     assert page.count("<svg") == 4
     assert "<script" not in page
+    assert "slashed in round" in page
+
+
+def test_a_demo_with_a_drawn_committee(tmp_path: Path) -> None:
+    options = ("--dataset", "breast-cancer", "--owners", "5", "--rounds", "2")
+    result = _demo(tmp_path, *options, "--committee-mode", "drawn")
+    _check_outcome(result, rounds=2, honest=2, servers=5)
+    servers = {f"server {number}" for number in range(1, 8)}
+    spares = {entry["party"] for entry in result["balances"] if entry["note"] == "was not drawn"}
+    assert len(spares) == 2
+    assert set(result["committee_servers"]) == servers - spares
+    assert {"create_drawn_task", "reveal_draw", "draw_committee"} <= set(result["gas"])
+    assert (
+        "drawn from those that offered"
+        in (tmp_path / "omnilytics-demo" / "report.html").read_text()
+    )
 
 
 @pytest.mark.slow
@@ -91,6 +119,7 @@ def test_gas_of_a_round_depends_neither_on_owners_nor_on_the_model(tmp_path: Pat
         (("demo", "--owners", "4"), 2, "two honest"),
         (("demo", "--servers", "4"), 2, "no such committee"),
         (("demo", "--servers", "7", "--errors", "2"), 2, "no such committee"),
+        (("demo", "--committee-mode", "chosen"), 2, "named or drawn"),
         (("demo", "--rounds", "0"), 2, "impossible number of rounds"),
         (("demo", "--contract", "0x" + "00" * 20), 2, "embedded chain is new"),
         (("demo", "--chain", "http://127.0.0.1:9"), 6, "no answer from the node"),

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from random import Random
 from typing import Any, TypeVar, cast
@@ -20,18 +21,22 @@ import httpx
 import numpy as np
 from eth_abi.abi import encode
 from eth_abi.grammar import parse
+from eth_hash.auto import keccak
 from mutation import ARTEFACT, BASE64_CBOR, CBOR, JSON, Format, mutate
 from protocol_world import Case, SeededRandomness, World
 
 from omnilytics.algebra import field
-from omnilytics.chain.abi import market_codec, revert_reason
+from omnilytics.chain.abi import Codec, revert_reason
 from omnilytics.chain.artefact import load_artefact
+from omnilytics.chain.bindings import market, registry
 from omnilytics.chain.connection import RawLog
 from omnilytics.chain.events import decode_logs
+from omnilytics.chain.happenings import Position
 from omnilytics.chain.jsonrpc import JsonRpcChain
-from omnilytics.chain.records import Position
+from omnilytics.chain.packing import unpack_round, unpack_task
+from omnilytics.chain.writer import terms_hash
 from omnilytics.foundation.errors import ChainError, MalformedError, OmniLyticsError
-from omnilytics.foundation.units import Address, Hash32
+from omnilytics.foundation.units import Address, Hash32, TaskId
 from omnilytics.perturbation.artefact import Artefact, decode_artefact, encode_artefact
 from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, Node, TensorSpec
 from omnilytics.perturbation.graph_json import decode_graph, encode_graph
@@ -40,9 +45,11 @@ from omnilytics.protocol.certificate import check_certificate, check_manifest
 from omnilytics.protocol.package import check_package
 from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.protocol.settlement import PayoutState, build_transcript, check_transcript
+from omnilytics.roles.task_view import chain_terms, read_specification
 from omnilytics.sharing.committee import Committee
 from omnilytics.transport.authentication import HEADER, authenticate, identify
 from omnilytics.transport.client import ServerClient
+from omnilytics.transport.consents import ConsentRequest, decode_consent, encode_consent
 from omnilytics.transport.hpke import (
     HpkeKey,
     open_aggregate,
@@ -54,11 +61,11 @@ from omnilytics.transport.hpke import (
 from omnilytics.validity.word import Word
 from omnilytics.wire import cbor
 from omnilytics.wire.envelope import decode_signed, sign_message
-from omnilytics.wire.messages import Final, Seed
+from omnilytics.wire.messages import Consent, Final, Seed
 from omnilytics.wire.package import Opening, SealedPackage
 from omnilytics.wire.record import Record
 from omnilytics.wire.signatures import SigningKey, recover_address
-from omnilytics.wire.task_specification import TaskSpecification
+from omnilytics.wire.task_specification import Admission, TaskSpecification
 from omnilytics.wire.transcript import (
     Certificate,
     Manifest,
@@ -194,13 +201,36 @@ def _artefact() -> Artefact:
 
 def _default(kind: str) -> Any:
     """Return a value of an ABI type."""
-    if kind.endswith("[]"):
-        return [_default(kind[:-2])] * 2
+    array = re.fullmatch(r"(.*)\[(\d*)\]", kind)
+    if array:
+        return [_default(array[1])] * int(array[2] or 2)
     if kind.startswith("("):
         return tuple(_default(part.to_type_str()) for part in parse(kind).components)
     if kind.startswith("bytes"):
         return b"\x05" * int(kind[5:] or 3)
     return {"address": "0x" + "11" * 20, "string": "http://server", "bool": True}.get(kind, 1)
+
+
+def _specifications() -> tuple[TaskSpecification, ...]:
+    """A task with named servers for anybody, one for listed owners, one whose servers are drawn."""
+    named = _samples().world.specification
+    owners = tuple(Address(bytes([k]) * 20) for k in (1, 2, 3))
+    listed = Admission(mode="listed", owners=owners, min_bond_wei=10**16)
+    token = Address(b"\x09" * 20)
+    drawn: dict[str, object] = {"committee": (), "committee_mode": "drawn", "max_rounds": 60}
+    return (
+        named,
+        named.model_copy(update={"admission": listed, "token": token}),
+        named.model_copy(update=drawn),
+    )
+
+
+def _check_terms(specification: TaskSpecification) -> None:
+    """The terms of any specification fit the contract's types, and can be consented to."""
+    terms = chain_terms(specification)
+    assert len(terms_hash(terms, specification.members)) == 32
+    assert terms.escrow_wei >= 0
+    assert (terms.allow_root == bytes(32)) == (specification.admission.mode == "open")
 
 
 # --- wire ---------------------------------------------------------------------------------------
@@ -219,7 +249,7 @@ def _reader(kind: type[_Record], then: Callable[[_Record], object] | None = None
 def _record_targets() -> Iterator[Target]:
     samples = _samples()
     records: tuple[tuple[type[Record], tuple[Record, ...]], ...] = (
-        (TaskSpecification, (samples.world.specification,)),
+        (TaskSpecification, _specifications()),
         (SealedPackage, samples.sealed_packages),
         (Opening, samples.openings),
         (Certificate, (samples.certificate, samples.held_certificate)),
@@ -313,11 +343,12 @@ def _protocol_targets() -> Iterator[Target]:
     transcripts = (samples.transcript.encode(), samples.convicting_transcript.encode())
     openings = tuple(opening.encode() for opening in samples.openings)
     packages = tuple(entry.encode() for entry in samples.sealed_packages)
-    specification = (samples.world.specification.encode(),)
+    specifications = tuple(entry.encode() for entry in _specifications())
     manifests = (sealed.manifest.encode(),)
     yield Target(
-        "task_parameters", _reader(TaskSpecification, TaskParameters.of), specification, CBOR
+        "task_parameters", _reader(TaskSpecification, TaskParameters.of), specifications, CBOR
     )
+    yield Target("task_terms", _reader(TaskSpecification, _check_terms), specifications, CBOR)
     yield Target("check_certificate", _reader(Certificate, certificate), certificates, CBOR)
     yield Target("check_manifest", _reader(Manifest, manifest), manifests, CBOR)
     yield Target("check_package", _reader(Opening, package), openings, CBOR)
@@ -400,6 +431,20 @@ def _read_endpoint(data: bytes) -> None:
     asyncio.run(client.blob("artefact", Hash32(bytes(32))))
 
 
+def _read_consent(data: bytes) -> None:
+    signature = decode_consent(data)
+    assert encode_consent(signature) == data
+    consent = Consent(
+        model_owner=Address(bytes(20)), terms_hash=Hash32(bytes(32)), expires=2**63 - 1
+    )
+    assert len(recover_address(consent.digest(_samples().domain), signature)) == 20
+
+
+def _read_consent_request(request: ConsentRequest) -> None:
+    """What a server does with a question before it asks the chain."""
+    _check_terms(read_specification(request.specification))
+
+
 def _read_public_key(data: bytes) -> None:
     seal(data, b"", b"")
 
@@ -425,6 +470,14 @@ def _transport_targets() -> Iterator[Target]:
     board = cbor.encode([{"kind": "words", "body": base64.b64decode(header)}] * 2)
     public = samples.hpke_key.public
     sums = seal_aggregate(bytes(40), public, context, accepted_root=Hash32(bytes(32)), server=1)
+    named = samples.world.specification.model_copy(update={"tests": 128})
+    question = ConsentRequest(specification=named.encode(), expires=2_000).encode()
+    consent = Consent(model_owner=samples.key.address, terms_hash=Hash32(bytes(32)), expires=2_000)
+    answer = encode_consent(samples.key.sign(consent, samples.domain))
+    yield Target("consent", _read_consent, (answer,), CBOR)
+    yield Target(
+        "consent_request", _reader(ConsentRequest, _read_consent_request), (question,), CBOR
+    )
     yield Target("authentication", _read_header, (header,), BASE64_CBOR)
     yield Target("board", _read_board, (board,), CBOR)
     yield Target("aggregate", _read_aggregate, (cbor.encode(list(sums)),), CBOR)
@@ -440,45 +493,108 @@ _POSITION = Position(
 )
 
 
-def _read_log(data: bytes) -> None:
-    """The first byte says how many topics follow."""
-    count = (data[0] if data else 0) % 6
-    topics = tuple(data[1 + 32 * k : 33 + 32 * k] for k in range(count))
-    log = RawLog(
-        address=Address(bytes(20)),
-        topics=topics,
-        data=data[1 + 32 * count :],
-        position=_POSITION,
-    )
-    decode_logs(market_codec(), [log])
+@dataclass(frozen=True)
+class _Contract:
+    """A contract as its readers see it: where it is, and its ABI."""
 
+    name: str
+    address: Address
+    codec: Codec
 
-def _read_calldata(data: bytes) -> None:
-    for name in ("seal", "settle"):
-        try:
-            market_codec().arguments(name, data)
-        except ChainError as error:
-            if "does not call" in error.message:
-                continue
-            raise
-        return
-    raise ChainError("calls something else")
+    def entries(self, kind: str) -> tuple[dict[str, Any], ...]:
+        return tuple(e for e in load_artefact(self.name).abi if e["type"] == kind)
 
-
-def _read_result(data: bytes) -> None:
-    """The first byte chooses the view that is said to have returned the rest."""
-    names = _view_names()
-    name = names[(data[0] if data else 0) % len(names)]
-    market_codec().result(name, data[1:])
+    @property
+    def views(self) -> tuple[str, ...]:
+        return tuple(str(e["name"]) for e in self.entries("function") if e["outputs"])
 
 
 @cache
-def _view_names() -> tuple[str, ...]:
-    return tuple(
-        str(entry["name"])
-        for entry in load_artefact().abi
-        if entry["type"] == "function" and entry["outputs"]
+def _contracts() -> tuple[_Contract, _Contract]:
+    return (
+        _Contract("Market", Address(b"\x01" * 20), market.codec()),
+        _Contract("Registry", Address(b"\x02" * 20), registry.codec()),
     )
+
+
+def _log_of(contract: _Contract, data: bytes) -> RawLog:
+    """The first byte says how many topics follow."""
+    count = (data[0] if data else 0) % 6
+    return RawLog(
+        address=contract.address,
+        topics=tuple(data[1 + 32 * k : 33 + 32 * k] for k in range(count)),
+        data=data[1 + 32 * count :],
+        position=_POSITION,
+    )
+
+
+def _read_log(contract: _Contract) -> Callable[[bytes], None]:
+    def read(data: bytes) -> None:
+        codecs = {one.address: one.codec for one in _contracts()}
+        (event,) = decode_logs(codecs, [_log_of(contract, data)])
+        assert event.position == _POSITION
+        for part in fields(event):
+            _check_type(getattr(event, part.name))
+        # Logs of a contract that is none of ours say nothing.
+        assert decode_logs({}, [_log_of(contract, data)]) == ()
+
+    return read
+
+
+def _check_type(value: Any) -> None:
+    """What comes out of the ABI is plain, and what changes no more."""
+    if isinstance(value, tuple):
+        for part in value:
+            _check_type(part)
+    elif is_dataclass(value):
+        for field_ in fields(value):
+            _check_type(getattr(value, field_.name))
+    else:
+        assert isinstance(value, (int, bytes, str))
+
+
+def _read_calldata(contract: _Contract) -> Callable[[bytes], None]:
+    def read(data: bytes) -> None:
+        for name in contract.codec.names:
+            try:
+                arguments = contract.codec.arguments(name, data)
+            except ChainError as error:
+                if "does not call" in error.message:
+                    continue
+                raise
+            _check_type(arguments)
+            again = contract.codec.calldata(name, *arguments)
+            assert contract.codec.arguments(name, again) == arguments
+            return
+        raise ChainError("calls something else")
+
+    return read
+
+
+def _read_result(contract: _Contract) -> Callable[[bytes], None]:
+    def read(data: bytes) -> None:
+        """The first byte chooses the view that is said to have returned the rest."""
+        names = contract.views
+        name = names[(data[0] if data else 0) % len(names)]
+        _check_type(contract.codec.result(name, data[1:]))
+
+    return read
+
+
+def _read_task(data: bytes) -> None:
+    """What a node says is a task: its packed words."""
+    stored = market.codec().result("task", data)
+    committee = tuple(Address(bytes([k]) * 20) for k in range(13))
+    task = unpack_task(TaskId(1), stored, committee)
+    assert all(0 <= count < 1 << 16 for count in (*task.attested_rounds, *task.profiles))
+    unpack_round(TaskId(1), stored)
+
+
+def _read_server(data: bytes) -> None:
+    """What a node says about a server, as a reader takes it."""
+    found = registry.codec().result("server", data)
+    assert isinstance(found, registry.ServerView)
+    assert len(found.hpke_key) == 32
 
 
 def _read_revert(data: bytes) -> None:
@@ -552,15 +668,15 @@ def _node_answers() -> Iterator[bytes]:
         yield json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode()
 
 
-def _events() -> Iterator[bytes]:
+def _events(contract: _Contract) -> Iterator[bytes]:
     """Yield one log of every event: the number of topics, the topics, the data."""
-    codec = market_codec()
-    for topic, (_, members) in codec._events.items():
-        kinds = [(str(_kind(member)), bool(member["indexed"])) for member in members]
-        indexed = [encode([kind], [_default(kind)]) for kind, in_topic in kinds if in_topic]
-        others = [kind for kind, in_topic in kinds if not in_topic]
+    for entry in contract.entries("event"):
+        members = [(_kind(member), bool(member["indexed"])) for member in entry["inputs"]]
+        signature = f"{entry['name']}({','.join(kind for kind, _ in members)})"
+        indexed = [encode([kind], [_default(kind)]) for kind, in_topic in members if in_topic]
+        others = [kind for kind, in_topic in members if not in_topic]
         data = encode(others, [_default(kind) for kind in others])
-        yield bytes([1 + len(indexed)]) + topic + b"".join(indexed) + data
+        yield bytes([1 + len(indexed)]) + keccak(signature.encode()) + b"".join(indexed) + data
 
 
 def _kind(member: Any) -> str:
@@ -571,30 +687,38 @@ def _kind(member: Any) -> str:
     return f"({inner}){kind.removeprefix('tuple')}"
 
 
-def _functions(part: str) -> dict[str, list[str]]:
-    return {
-        str(entry["name"]): [_kind(member) for member in entry[part]]
-        for entry in load_artefact().abi
-        if entry["type"] == "function"
-    }
+def _calls(contract: _Contract) -> Iterator[bytes]:
+    """Yield one call of every function."""
+    for entry in contract.entries("function"):
+        kinds = [_kind(member) for member in entry["inputs"]]
+        selector = keccak(f"{entry['name']}({','.join(kinds)})".encode())[:4]
+        yield selector + encode(kinds, [_default(kind) for kind in kinds])
+
+
+def _results(contract: _Contract) -> Iterator[bytes]:
+    """Yield what every view may return, after its place among the views."""
+    entries = {str(entry["name"]): entry for entry in contract.entries("function")}
+    for place, name in enumerate(contract.views):
+        kinds = [_kind(member) for member in entries[name]["outputs"]]
+        yield bytes([place]) + encode(kinds, [_default(kind) for kind in kinds])
 
 
 def _chain_targets() -> Iterator[Target]:
-    codec = market_codec()
-    inputs, outputs = _functions("inputs"), _functions("outputs")
-    calls = tuple(
-        codec._selectors[name] + encode(inputs[name], [_default(kind) for kind in inputs[name]])
-        for name in ("seal", "settle")
-    )
-    results = tuple(
-        bytes([place]) + encode(outputs[name], [_default(kind) for kind in outputs[name]])
-        for place, name in enumerate(_view_names())
-    )
+    for contract in _contracts():
+        name = contract.name.lower()
+        results = tuple(_results(contract))
+        yield Target(f"{name}_log", _read_log(contract), tuple(_events(contract)))
+        yield Target(f"{name}_calldata", _read_calldata(contract), tuple(_calls(contract)))
+        yield Target(f"{name}_result", _read_result(contract), results)
+        if name == "market":
+            task = results[contract.views.index("task")][1:]
+            sealed = task[:96] + b"\xff" * 31 + b"\x02" + task[128:]
+            yield Target("market_task", _read_task, (task, sealed))
+        else:
+            server = results[contract.views.index("server")][1:]
+            yield Target("registry_server", _read_server, (server,))
     reason = b"\x08\xc3\x79\xa0" + encode(["string"], ["too late"])
     refusal = {"jsonrpc": "2.0", "id": 1, "error": {"code": 3, "data": "0x" + reason.hex()}}
-    yield Target("chain_log", _read_log, tuple(_events()))
-    yield Target("chain_calldata", _read_calldata, calls)
-    yield Target("chain_result", _read_result, results)
     yield Target("chain_revert", _read_revert, (reason,))
     answers = tuple(_node_answers())
     yield Target("node_answer", _read_node_answer, answers, JSON)

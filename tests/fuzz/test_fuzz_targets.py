@@ -67,6 +67,19 @@ def _abi_string(length: int, text: bytes) -> bytes:
     return head + text.ljust(32, b"\x00")
 
 
+def _with_progress(progress: int) -> bytes:
+    """Return the stored words of a task with this progress."""
+    sample = targets()["market_task"].samples[0]
+    return sample[:96] + progress.to_bytes(32, "big") + sample[128:]
+
+
+def _profile_set(endpoint: bytes) -> bytes:
+    """Return the log of a server that registers these bytes as its endpoint."""
+    samples = targets()["registry_log"].samples
+    sample = next(data for data in samples if b"http://server" in data)
+    return sample.replace(b"http://server", endpoint.ljust(13, b"/"))
+
+
 FINDINGS = {
     "a reason longer than memory": ("chain_revert", _abi_string(2**200, b"too late")),
     "a reason that is not UTF-8": ("chain_revert", _abi_string(2, b"t\x9b")),
@@ -76,6 +89,8 @@ FINDINGS = {
         "node_answer",
         b'{"result":[{"address":"0x","topics":7,"data":"0x"}]}',
     ),
+    "a phase that is none": ("market_task", _with_progress(255)),
+    "an endpoint that is not UTF-8": ("registry_log", _profile_set(b"http:\xff\xfe")),
     "an integer outside 64 bits": ("cbor", b"\xc2\x41\x01"),
     "a number that is not one": ("cbor", b"\xfb\x7f\xf8\x00\x00\x00\x00\x00\x00"),
 }
@@ -91,3 +106,11 @@ def test_findings_stay_found(finding: str) -> None:
 def test_revert_reasons_that_cannot_be_read_are_no_reasons() -> None:
     for finding in ("a reason longer than memory", "a reason that is not UTF-8"):
         assert revert_reason(FINDINGS[finding][1]) == "reverted without a reason"
+
+
+@pytest.mark.parametrize(
+    "endpoint", [b"http:\xff\xfe", b"\x00", "é".encode("utf-16"), b"\xed\xa0\x80"]
+)
+def test_no_endpoint_stops_the_readers_of_the_logs(endpoint: bytes) -> None:
+    """The registry takes any bytes as text; a log that is refused is refused for ever, by all."""
+    assert targets()["registry_log"].accepts(_profile_set(endpoint))

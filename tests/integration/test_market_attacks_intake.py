@@ -12,6 +12,7 @@ from market_attacks import (
     ASKER,
     another_signature,
     audit,
+    create_with_all_consents,
     make_honest,
     name_askers,
     records,
@@ -23,7 +24,7 @@ from market_attacks import (
 from market_world import MarketWorld, expected_sum, market_world
 
 from omnilytics.api.application import create_application
-from omnilytics.chain.records import RoundOpened
+from omnilytics.chain.bindings.market import RoundOpened
 from omnilytics.demo import drive
 from omnilytics.demo.market import _start_server
 from omnilytics.foundation.errors import ChainError, ConfigError, PeerError, VerificationError
@@ -36,7 +37,6 @@ from omnilytics.roles.server import board, complaints
 from omnilytics.roles.server.intake import ARTEFACTS_PER_ROUND
 from omnilytics.roles.task_view import (
     TaskView,
-    chain_terms,
     check_specification,
     round_context,
 )
@@ -66,7 +66,10 @@ def test_a_model_owner_cannot_put_its_own_keys_or_endpoints(tmp_path: Path) -> N
                 members = list(honest.committee)
                 members[2 + index] = members[2 + index].model_copy(update=update)
                 forged = honest.model_copy(update={"committee": tuple(members)})
-                task = market.model_owner.writer.create_task(chain_terms(forged))
+                with pytest.raises(PeerError, match=r"does not agree .*another endpoint or key"):
+                    await market.model_owner.publish_task(forged)
+                # Had all servers agreed, it would still serve nobody.
+                task = create_with_all_consents(market, forged)
                 content = forged.encode()
                 with pytest.raises(VerificationError, match="another endpoint or key"):
                     check_specification(market.reader, task, content)

@@ -30,8 +30,9 @@ from market_world import MarketWorld, expected_sum, market_world
 
 from omnilytics.algebra.field import MODULUS, FieldVector
 from omnilytics.algebra.fixed_point import IntegerVector
-from omnilytics.chain.abi import market_codec
-from omnilytics.chain.records import Phase, RoundOpened, RoundRecord, RoundSettled
+from omnilytics.chain.bindings import market as bindings
+from omnilytics.chain.bindings.market import RoundOpened, RoundSettled
+from omnilytics.chain.records import Phase, RoundRecord
 from omnilytics.demo import drive
 from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Address, Hash32
@@ -638,7 +639,7 @@ async def _forged_by_a_node(world: MarketWorld, monkeypatch: pytest.MonkeyPatch)
         )
     altered = (Hash32(bytes(32)), *settled.words[1:])
     target, data = market.chain.calldata(settled.position.transaction_hash)
-    arguments = list(market_codec().arguments("settle", data))
+    arguments = list(bindings.codec().arguments("settle", data))
     signatures = list(arguments[5])
     cases: list[tuple[RoundSettled, dict[int, object], str]] = [
         (settled, {5: [signatures[1], *signatures[1:]]}, "signed by another key"),
@@ -651,7 +652,7 @@ async def _forged_by_a_node(world: MarketWorld, monkeypatch: pytest.MonkeyPatch)
     ]
     for claimed, changes, notice in cases:
         forged = [changes.get(place, argument) for place, argument in enumerate(arguments)]
-        calldata = market_codec().call("settle", *forged)
+        calldata = bindings.codec().calldata("settle", *forged)
         with monkeypatch.context() as patch:
             patch.setattr(market.chain, "calldata", lambda _hash, data=calldata: (target, data))
             with pytest.raises(VerificationError, match=notice):

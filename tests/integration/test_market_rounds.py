@@ -12,6 +12,7 @@ from market_world import MarketWorld, expected_sum, market_world
 
 from omnilytics.chain.records import Phase
 from omnilytics.demo import drive
+from omnilytics.demo.terms import BOND_WEI
 from omnilytics.foundation.errors import PeerError, VerificationError
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import TaskId
@@ -162,6 +163,7 @@ def test_all_cheats_and_a_liar_in_one_round(tmp_path: Path) -> None:
         async with market_world(tmp_path, owners=5) as world:
             honest = [owner.address for owner in world.market.owners[:2]]
             misdealing = world.market.owners[3].address
+            world.market.owners[3].writer.add_bond(BOND_WEI)  # one for each round
             for number in (1, 2):
                 opened, contributions = await world.open_and_contribute()
                 settled = await world.settle(opened)

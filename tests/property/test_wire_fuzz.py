@@ -21,7 +21,13 @@ from omnilytics.wire.messages import Request
 from omnilytics.wire.package import Opening, PackageHeader, SealedPackage
 from omnilytics.wire.record import Record
 from omnilytics.wire.signatures import SigningKey, recover_address
-from omnilytics.wire.task_specification import TaskSpecification
+from omnilytics.wire.task_specification import (
+    Admission,
+    Component,
+    TaskSpecification,
+    TensorSlot,
+    Windows,
+)
 from omnilytics.wire.transcript import Certificate, Manifest, ReceiptSignature, Transcript
 
 LIMIT = 1 << 16
@@ -64,14 +70,59 @@ TRANSCRIPT = Transcript(
     previous_payouts_root=Hash32(bytes(32)),
     payouts=(),
 )
+SPECIFICATION = TaskSpecification(
+    title="t",
+    description="",
+    model_licence="l",
+    contact="c",
+    servers=3,
+    committee=(),
+    committee_mode="drawn",
+    min_stake_wei=1,
+    privacy=1,
+    errors=0,
+    tests=128,
+    fractional_bits=16,
+    components=(Component(name="c", tensors=(TensorSlot(name="w", shape=(2,), scale=0.5),)),),
+    profile="gauge",
+    input_shape=(2,),
+    preprocessing="",
+    loss="mse",
+    rounds=1,
+    max_rounds=2,
+    min_owners=1,
+    max_owners=2,
+    reward_wei=1,
+    fee_wei=1,
+    opening_fee_wei=0,
+    token=Address(bytes(20)),
+    admission=Admission(
+        mode="listed", owners=(Address(bytes(20)), Address(b"\x01" * 20)), min_bond_wei=0
+    ),
+    windows=Windows(
+        submission_seconds=10,
+        forced_seconds=1,
+        complaint_seconds=1,
+        seal_seconds=10,
+        rotation_seconds=2,
+        delta_blocks=1,
+        confirmations=0,
+        words_blocks=5,
+        openings_blocks=10,
+        settlement_blocks=100,
+    ),
+    model_owner=Address(bytes(20)),
+    model_owner_hpke_key=Hash32(bytes(32)),
+)
 RECORDS: tuple[Record, ...] = (
+    SPECIFICATION,
     HEADER,
     Opening(header=HEADER, blind=bytes(32), seed=bytes(32)),
     SealedPackage(header=HEADER, chunks=(bytes(48),)),
     CERTIFICATE,
     TRANSCRIPT,
 )
-KINDS: tuple[type[Record], ...] = (*{type(record) for record in RECORDS}, TaskSpecification)
+KINDS: tuple[type[Record], ...] = tuple(type(record) for record in RECORDS)
 MESSAGES = (*(record.encode() for record in RECORDS), sign_message(REQUEST, KEY, DOMAIN).encode())
 
 # No NaN: it equals nothing. Keys are text, as in every message.

@@ -1,7 +1,8 @@
-"""Makes tests/vectors/core_*.json from the reference alone; run this file to write them.
+"""Makes tests/vectors/core_*.json and market_*.json from the reference alone.
 
-Every case names its kind (reference_vectors.KINDS), its input, and what comes out or that it is
-refused and why. All randomness is seeded: the files come out the same each time.
+Run this file to write them. Every case names its kind (reference_vectors.KINDS), its input, and
+what comes out or that it is refused and why. All randomness is seeded: the files come out the same
+each time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from vector_arithmetic import core_fixed_point, core_recovery, core_shares, core_streams, core_words
 from vector_cases import Cases
+from vector_contract import market_tasks
 from vector_packages import core_packages
 from vector_rounds import core_certificates, core_verdicts
 from vector_wire import core_commitments, core_messages, core_records
@@ -37,6 +39,7 @@ FILES: dict[str, tuple[str, Callable[[Cases], None]]] = {
     "core_packages": ("HPKE, sealed packages, openings, released sums", core_packages),
     "core_verdicts": ("Verdicts, transcripts, payouts and settlements", core_verdicts),
     "core_recovery": ("Recovery of sums", core_recovery),
+    "market_tasks": ("Terms, consents, allow-lists, draws, convictions", market_tasks),
 }
 
 

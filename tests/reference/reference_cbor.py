@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from reference_field import RefusedError
-from reference_messages import MESSAGE_TYPES, encoded_member, members_of
+from reference_messages import ROUND_MESSAGES, encoded_member, members_of
 
 MOST_LEVELS = 12
 MOST_ITEMS = 2_000_000
@@ -211,13 +211,13 @@ def positive_float(value: Any) -> None:
 
 ADDRESS, WORD32, SIGNATURE = octets(20), octets(32), octets(65)
 TASK, ROUND, SERVER = whole(1, 2**63 - 1), whole(1, 2**31 - 1), whole(1, 13)
-COUNT, WEI = whole(0, 2**63 - 1), whole(0, 2**128 - 1)
+COUNT, WEI, PRICE = whole(0, 2**63 - 1), whole(0, 2**128 - 1), whole(0, 2**96 - 1)
 NAME, TEXT = words_of_text(1, 256), words_of_text(0, 8192)
 
 
 def envelope(value: Any) -> None:
     record(kind=NAME, fields=lambda _: None, signature=SIGNATURE)(value)
-    need(value["kind"] in MESSAGE_TYPES and isinstance(value["fields"], dict), "kind")
+    need(value["kind"] in ROUND_MESSAGES and isinstance(value["fields"], dict), "kind")
     members = members_of(value["kind"])
     need(set(value["fields"]) == {name for _, name in members}, "fields of a message")
     for solidity_type, name in members:
@@ -300,37 +300,48 @@ def check_transcript_order(value: Any) -> None:
 def windows(value: Any) -> None:
     record(
         submission_seconds=COUNT,
+        forced_seconds=whole(0, 2**24 - 1),
         complaint_seconds=COUNT,
         seal_seconds=COUNT,
         rotation_seconds=whole(1, 2**31 - 1),
         delta_blocks=whole(1, 255),
         confirmations=whole(0, 255),
-        words_blocks=whole(1, 255),
-        openings_blocks=whole(1, 255),
-        settlement_blocks=whole(1, 255),
+        words_blocks=whole(1, 7_999),
+        openings_blocks=whole(1, 7_999),
+        settlement_blocks=whole(1, 7_999),
     )(value)
     delta, confirmations = value["delta_blocks"], value["confirmations"]
     cutoffs = [value[name] for name in ("words_blocks", "openings_blocks", "settlement_blocks")]
     need(ascending(cutoffs), "cut-offs")
     need(cutoffs[1] - cutoffs[0] >= 4, "openings - words >= 4")
     need(delta + confirmations < cutoffs[0], "delta + confirmations < words")
-    need(delta + cutoffs[2] + confirmations < 256, "delta + settlement + confirmations < 256")
+    need(value["forced_seconds"] <= value["submission_seconds"], "forced <= submission")
 
 
 TENSOR = record(name=NAME, shape=array(whole(1, 2**31 - 1), 0, 8), scale=positive_float)
 COMPONENT = record(name=NAME, tensors=array(TENSOR, 1, 4096))
 
 
+def admission(value: Any) -> None:
+    record(mode=one_of("open", "listed"), owners=array(ADDRESS, 0, 100_000), min_bond_wei=PRICE)(
+        value
+    )
+    need((value["mode"] == "listed") == (len(value["owners"]) > 0), "owners if listed")
+    need(ascending(value["owners"]), "owners ascending")
+
+
 def task_specification(value: Any) -> None:
     record(
-        version=one_of(1),
+        version=one_of(2),
         title=NAME,
         model_licence=NAME,
         contact=NAME,
         description=TEXT,
         preprocessing=TEXT,
-        committee=array(record(address=ADDRESS, endpoint=NAME, hpke_key=WORD32), 3, 13),
-        committee_mode=one_of("named"),
+        servers=whole(3, 13),
+        committee=array(record(address=ADDRESS, endpoint=NAME, hpke_key=WORD32), 0, 13),
+        committee_mode=one_of("named", "drawn"),
+        min_stake_wei=PRICE,
         privacy=whole(1, 13),
         errors=whole(0, 13),
         tests=one_of(*range(4, 129, 4)),
@@ -341,24 +352,31 @@ def task_specification(value: Any) -> None:
         loss=one_of("cross_entropy", "mse"),
         batch_rule=one_of("mean"),
         rounds=whole(1, 65_535),
+        max_rounds=whole(1, 65_535),
         min_owners=whole(1, 100_000),
         max_owners=whole(1, 100_000),
-        reward_wei=WEI,
-        fee_wei=WEI,
-        opening_fee_wei=WEI,
-        token=one_of("ether"),
-        admission=record(mode=one_of("open", "listed"), owners=array(ADDRESS, 0, 100_000)),
+        reward_wei=PRICE,
+        fee_wei=PRICE,
+        opening_fee_wei=PRICE,
+        token=ADDRESS,
+        admission=admission,
         windows=windows,
         model_owner=ADDRESS,
         model_owner_hpke_key=WORD32,
     )(value)
     addresses = [member["address"] for member in value["committee"]]
     need(len(set(addresses)) == len(addresses), "addresses distinct")
+    named = value["committee_mode"] == "named"
+    need(len(addresses) == (value["servers"] if named else 0), "all servers if named, else none")
+    need(value["rounds"] <= value["max_rounds"], "rounds <= max_rounds")
     need(value["min_owners"] <= value["max_owners"], "min <= max")
     need(specification_size(value) <= 2**31, "D")
     turns = (value["errors"] + 1) * value["windows"]["rotation_seconds"]
     last = value["windows"]["complaint_seconds"] + turns
     need(last <= value["windows"]["seal_seconds"], "complaint + (e + 1) rotation <= seal")
+
+
+CONSENT_REQUEST = record(specification=octets(1, 4 * 2**20), expires=COUNT)
 
 
 def specification_size(value: Any) -> int:
@@ -384,6 +402,7 @@ RECORDS: dict[str, tuple[Check, int]] = {
     "OpeningReference": (OPENING_REFERENCE, 4096),
     "Transcript": (TRANSCRIPT, 256 * 2**20),
     "TaskSpecification": (task_specification, 4 * 2**20),
+    "ConsentRequest": (CONSENT_REQUEST, 4 * 2**20 + 64),
 }
 
 

@@ -29,8 +29,11 @@ MESSAGE_TYPES = {
         "Fault(uint256 task,uint256 round,address party,uint256 kind,bytes32 evidence_hash)",
         "Request(uint256 task,uint256 round,string method,string path,bytes32 body_hash,"
         "uint256 time,bytes32 nonce)",
+        "Consent(address model_owner,bytes32 terms_hash,uint256 expires)",
     )
 }
+# A consent is of no round and travels in no envelope.
+ROUND_MESSAGES = [kind for kind in MESSAGE_TYPES if kind != "Consent"]
 Value = int | bytes | str
 
 

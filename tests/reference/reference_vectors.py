@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import reference_contract as contract
 import reference_messages as messages
 import reference_packages as packages
 import reference_rounds as rounds
@@ -285,6 +286,54 @@ def round_roots(v: Any) -> Any:
     }
 
 
+def terms_hash(v: Any) -> Any:
+    terms = {name: value for name, value in v.items() if name != "committee"}
+    return {
+        "terms_hash": contract.terms_hash(terms, v["committee"]),
+        "committee_hash": contract.committee_hash(v["committee"]),
+    }
+
+
+def specification_terms(v: Any) -> Any:
+    """What the contract has of a specification."""
+    return contract.terms_of_specification(v["bytes"])
+
+
+def allow_list(v: Any) -> Any:
+    admitted = v["admission"]
+    root = contract.allow_root(admitted)
+    proofs = [contract.allow_proof(admitted, owner) for owner in admitted["owners"]]
+    return {"allow_root": root, "proofs": proofs}
+
+
+def consents(v: Any) -> Any:
+    """Whether they make a task; the digest that all of them sign."""
+    digest = contract.consent_digest(
+        v["chain_id"],
+        v["contract"],
+        v["model_owner"],
+        contract.terms_hash(v["terms"], v["committee"]),
+        v["expires"],
+    )
+    contract.check_consents(digest, v["committee"], v["signatures"], v["expires"], v["now"])
+    return digest
+
+
+def draw(v: Any) -> Any:
+    randomness = contract.draw_randomness(v["header"], v["block_hash"])
+    seed = contract.draw_seed(randomness, v["task"], v["draws"])
+    return {
+        "randomness": randomness,
+        "seed": seed,
+        "places": [contract.draw_place(seed, step, len(v["pool"])) for step in range(8)],
+        "committee": contract.drawn_committee(seed, v["pool"], v["eligible"], v["n"]),
+    }
+
+
+def evidence_of_two(v: Any) -> Any:
+    return contract.evidence_of_two(v["kind"], v["first"], v["second"])
+
+
 def message(v: Any) -> Any:
     domain = v["chain_id"], v["contract"]
     digest = messages.digest_of(*domain, v["kind"], v["fields"])
@@ -413,6 +462,12 @@ KINDS: dict[str, Callable[[Any], Any]] = {
         lot_of_owner,
         merkle,
         round_roots,
+        terms_hash,
+        specification_terms,
+        allow_list,
+        consents,
+        draw,
+        evidence_of_two,
         message,
         signer,
         record,

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from reference_cbor import encode
+from reference_contract import (
+    TERMS,
+    committee_hash,
+    consent_digest,
+    draw_place,
+    draw_randomness,
+    draw_seed,
+    rlp_list,
+    terms_hash,
+)
 from reference_field import Pair, RefusedError, bytes_of_elements
 from reference_hashes import (
     RoundContext,
     content_hash,
     joint_randomness,
+    keccak,
     merkle_leaf,
     merkle_proof,
     merkle_root,
     tagged_hash,
 )
 from reference_messages import (
+    MESSAGE_TYPES,
     Value,
     address_of_key,
     digest_of,
@@ -104,6 +117,36 @@ def test_reference_makes_the_pages_words() -> None:
     on_page(*(word_bytes(word) for word in words.values()))
     on_page(batch_word({OWNER: word_bytes(words[1])}, b"\x88" * 32, EMPTY))
     assert joint_decoding(terms, words) == {1, 2, 3, 4, 5}
+
+
+def test_reference_makes_the_pages_terms_and_draw() -> None:
+    made: dict[str, Callable[[int], Value]] = {
+        "uint256": lambda place: place,
+        "bytes32": lambda place: bytes([place]) * 32,
+        "address": lambda place: bytes([place]) * 20,
+    }
+    terms = {name: made[kind](place) for place, (kind, name) in enumerate(TERMS, start=1)}
+    committee = [bytes([i]) * 20 for i in (1, 2, 3)]
+    hashed = terms_hash(terms, committee)
+    on_page(committee_hash(committee), hashed)
+    on_page(consent_digest(31337, b"\x11" * 20, OWNER, hashed, 1_800_000_000))
+    header = rlp_list([bytes(32)] * 13 + [SEED, bytes(8)])
+    randomness = draw_randomness(header, keccak(header))
+    seed = draw_seed(randomness, 3, 1)
+    places = ",".join(str(draw_place(seed, step, 10)) for step in range(8))
+    on_page(randomness, seed, f"place_0..7{places}")
+
+
+def test_page_and_reference_have_the_terms_in_the_same_order() -> None:
+    table = PAGE[PAGE.index("| member | type | specification |") : PAGE.index("**Committee.**")]
+    rows = [row.split("|")[1:3] for row in table.splitlines()[2:] if row]
+    listed = [(kind.strip(), name.strip()) for names, kind in rows for name in names.split(",")]
+    assert tuple(listed) == TERMS
+
+
+def test_page_has_every_type_string() -> None:
+    for text in MESSAGE_TYPES.values():
+        assert f"`{text}`" in PAGE
 
 
 def parsed_fields(kind: str, fields: dict[str, str]) -> dict[str, Any]:

@@ -100,14 +100,16 @@ def specification(random: Random, party: Round) -> dict[str, Any]:
         for j, address in enumerate(party.market.members, start=1)
     ]
     return {
-        "version": 1,
+        "version": 2,
         "title": "Digits",
         "model_licence": "CC0-1.0",
         "contact": "owner@example",
         "description": "",
         "preprocessing": "\u00e9",
+        "servers": len(members),
         "committee": members,
         "committee_mode": "named",
+        "min_stake_wei": 10**17,
         "privacy": party.terms.privacy,
         "errors": 1,
         "tests": 128,
@@ -126,16 +128,18 @@ def specification(random: Random, party: Round) -> dict[str, Any]:
         "input_shape": [1, 28, 28],
         "loss": "cross_entropy",
         "batch_rule": "mean",
-        "rounds": 65535,
+        "rounds": 65534,
+        "max_rounds": 65535,
         "min_owners": 2,
         "max_owners": 100_000,
-        "reward_wei": 2**128 - 1,
+        "reward_wei": 2**96 - 1,
         "fee_wei": 2**64,
         "opening_fee_wei": 0,
-        "token": "ether",
-        "admission": {"mode": "listed", "owners": party.owners},
+        "token": random.randbytes(20),
+        "admission": {"mode": "listed", "owners": sorted(party.owners), "min_bond_wei": 2**70},
         "windows": {
             "submission_seconds": 600,
+            "forced_seconds": 120,
             "complaint_seconds": 80,
             "seal_seconds": 100,
             "rotation_seconds": 10,
@@ -143,7 +147,7 @@ def specification(random: Random, party: Round) -> dict[str, Any]:
             "confirmations": 2,
             "words_blocks": 10,
             "openings_blocks": 14,
-            "settlement_blocks": 252,
+            "settlement_blocks": 7_999,
         },
         "model_owner": random.randbytes(20),
         "model_owner_hpke_key": random.randbytes(32),
@@ -158,6 +162,7 @@ def sample_records(random: Random) -> dict[str, Any]:
     evidence = party.two_words(1, 0, words[0]["words"][0], other)
     transcript = party.transcript(words, opened=[(owner, 2)], convictions=[evidence])
     fields = {"task": 3, "round": 2**31 - 1, "commitment": random.randbytes(32)}
+    named = specification(random, Round(small_terms(3, 1, 0), 5, owners=1))
     return {
         "Envelope": {"kind": "Submission", "fields": fields, "signature": random.randbytes(65)},
         "SealedPackage": party.sealed(owner, 3),
@@ -168,7 +173,8 @@ def sample_records(random: Random) -> dict[str, Any]:
         "TwoWords": evidence,
         "OpeningReference": transcript["openings"][0],
         "Transcript": transcript,
-        "TaskSpecification": specification(random, Round(small_terms(3, 1, 0), 5, owners=1)),
+        "ConsentRequest": {"specification": encode(named), "expires": 1_800_000_000},
+        "TaskSpecification": named,
     }
 
 
@@ -207,13 +213,49 @@ def bad_encodings(name: str, value: Any) -> list[tuple[str, bytes]]:
     ]
 
 
+def drawn(specification_: dict[str, Any]) -> dict[str, Any]:
+    """The same task with servers to be drawn, open to anybody, paid in ether."""
+    return {
+        **specification_,
+        "committee": [],
+        "committee_mode": "drawn",
+        "token": bytes(20),
+        "admission": {"mode": "open", "owners": [], "min_bond_wei": 0},
+    }
+
+
+def core_specifications(c: Cases, named: dict[str, Any]) -> None:
+    """Specifications at the edges of what two fields allow together."""
+    c.good("record", "drawn and open", record="TaskSpecification", bytes=encode(drawn(named)))
+    at_the_edge: tuple[tuple[str, tuple[Any, ...], Any], ...] = (
+        ("as many rounds as may be", ("rounds",), 65_535),
+        ("no submission can be forced", ("windows", "forced_seconds"), 600),
+        ("the last round that complaints leave time for", ("windows", "complaint_seconds"), 80),
+        ("cut-offs next to each other", ("windows", "settlement_blocks"), 15),
+        ("one listed owner", ("admission", "owners"), [bytes(20)]),
+        ("no stake", ("min_stake_wei",), 0),
+    )
+    for why, path, value in at_the_edge:
+        content = encode(changed(named, *path, to=value))
+        c.good("record", why, record="TaskSpecification", bytes=content)
+    beyond: tuple[tuple[str, tuple[Any, ...], Any], ...] = (
+        ("drawn with one member", ("committee",), named["committee"][:1]),
+        ("named without members", ("committee_mode",), "named"),
+        ("open with an owner", ("admission", "owners"), [bytes(20)]),
+        ("listed without owners", ("admission", "mode"), "listed"),
+    )
+    for why, path, value in beyond:
+        content = encode(changed(drawn(named), *path, to=value))
+        c.bad("record", why, record="TaskSpecification", bytes=content)
+
+
 def core_records(c: Cases) -> None:
     samples = sample_records(c.random)
     for name, value in samples.items():
         if name == "Transcript":
             continue  # core_verdicts has them
         c.good("record", record=name, bytes=encode(value))
-        if name not in ("Envelope", "Opening", "OpeningReference", "TwoWords"):
+        if name not in ("Envelope", "Opening", "OpeningReference", "TwoWords"):  # others are long
             continue
         for why, content in bad_encodings(name, value):
             c.bad("record", why, record=name, bytes=content)
@@ -253,16 +295,38 @@ def core_records(c: Cases) -> None:
         ("TaskSpecification", ("loss",), "hinge", "loss"),
         ("TaskSpecification", ("title",), "", "empty title"),
         ("TaskSpecification", ("title",), "x" * 257, "long title"),
-        ("TaskSpecification", ("reward_wei",), 2**128, "wei"),
+        ("TaskSpecification", ("reward_wei",), 2**96, "wei"),
         ("TaskSpecification", ("rounds",), 0, "rounds"),
         ("TaskSpecification", ("min_owners",), 0, "min_owners"),
         ("TaskSpecification", ("max_owners",), 1, "min > max"),
         ("TaskSpecification", ("max_owners",), 100_001, "max_owners"),
+        ("ConsentRequest", ("specification",), b"", "no specification"),
+        ("ConsentRequest", ("expires",), 2**63, "a time beyond a count"),
+        ("ConsentRequest", ("expires",), -1, "a time before 1970"),
+        ("TaskSpecification", ("version",), 1, "version 1"),
+        ("TaskSpecification", ("servers",), 4, "fewer members than servers"),
+        ("TaskSpecification", ("servers",), 2, "two servers"),
+        ("TaskSpecification", ("servers",), 14, "14 servers"),
+        ("TaskSpecification", ("committee",), [], "named without members"),
+        ("TaskSpecification", ("committee_mode",), "drawn", "drawn with members"),
+        ("TaskSpecification", ("committee_mode",), "voted", "committee mode"),
+        ("TaskSpecification", ("min_stake_wei",), 2**96, "stake"),
+        ("TaskSpecification", ("max_rounds",), 65_533, "rounds > max_rounds"),
+        ("TaskSpecification", ("max_rounds",), 65_536, "max_rounds"),
+        ("TaskSpecification", ("token",), "ether", "token by name"),
+        ("TaskSpecification", ("token",), bytes(32), "padded token"),
         ("TaskSpecification", ("admission", "mode"), "bond", "admission"),
+        ("TaskSpecification", ("admission", "mode"), "open", "open with a list"),
+        ("TaskSpecification", ("admission", "owners"), [], "listed without a list"),
+        ("TaskSpecification", ("admission", "owners"), [b"\2" * 20, b"\1" * 20], "not sorted"),
+        ("TaskSpecification", ("admission", "owners"), [b"\1" * 20] * 2, "an owner twice"),
+        ("TaskSpecification", ("admission", "min_bond_wei"), 2**96, "bond"),
+        ("TaskSpecification", ("windows", "forced_seconds"), 601, "forced > submission"),
+        ("TaskSpecification", ("windows", "forced_seconds"), -1, "forced"),
         ("TaskSpecification", ("windows", "complaint_seconds"), 81, "no time for two turns"),
         ("TaskSpecification", ("windows", "rotation_seconds"), 0, "rotation"),
         ("TaskSpecification", ("windows", "openings_blocks"), 13, "openings - words < 4"),
-        ("TaskSpecification", ("windows", "settlement_blocks"), 253, "beyond 256 blocks"),
+        ("TaskSpecification", ("windows", "settlement_blocks"), 8_000, "beyond 8,000 blocks"),
         ("TaskSpecification", ("windows", "settlement_blocks"), 14, "cut-offs"),
         ("TaskSpecification", ("windows", "confirmations"), 9, "seed after the words"),
         ("TaskSpecification", ("windows", "delta_blocks"), 0, "delta"),
@@ -281,6 +345,7 @@ def core_records(c: Cases) -> None:
             samples["TaskSpecification"], "components", 0, "tensors", 0, "scale", to=value
         )
         c.good("record", f"scale {value}", record="TaskSpecification", bytes=encode(spec))
+    core_specifications(c, samples["TaskSpecification"])
     envelope = encode(samples["Envelope"])
     for why, item in (
         ("33 bytes as tag 2", b"\xc2\x58\x21\x01" + bytes(32)),

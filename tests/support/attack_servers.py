@@ -18,13 +18,9 @@ from typing import Any, cast
 from attack_owners import HONEST, Cheat, attack_world, submit
 from protocol_world import Case
 
-from omnilytics.chain.records import (
-    Phase,
-    Position,
-    RoundRecord,
-    RoundSettled,
-    challenge_seed,
-)
+from omnilytics.chain.bindings.market import RoundSettled
+from omnilytics.chain.happenings import Position
+from omnilytics.chain.records import Phase, RoundRecord, challenge_seed
 from omnilytics.foundation.errors import PeerError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.protocol.settlement import PayoutState, build_transcript

@@ -15,7 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 from market_world import MarketWorld
 
-from omnilytics.chain.records import Phase, RoundOpened, RoundRecord, RoundSettled
+from omnilytics.chain.bindings.market import RoundOpened, RoundSettled
+from omnilytics.chain.records import Phase, RoundRecord
+from omnilytics.chain.writer import terms_hash
+from omnilytics.demo.market import DemoMarket
 from omnilytics.foundation.units import Hash32, Round, TaskId
 from omnilytics.protocol.settlement import SealedRound
 from omnilytics.protocol.words import sign_words
@@ -27,12 +30,15 @@ from omnilytics.roles.server.complaints import (
     complaint_cut_off,
     hearing_cut_off,
 )
+from omnilytics.roles.task_view import chain_terms
 from omnilytics.storage.repository import PublicRecord
 from omnilytics.transport.client import BoardItem
 from omnilytics.wire import cbor
 from omnilytics.wire.eip712 import Domain, SignedMessage
+from omnilytics.wire.messages import Consent
 from omnilytics.wire.package import SealedPackage
 from omnilytics.wire.signatures import SigningKey, recover_address
+from omnilytics.wire.task_specification import TaskSpecification
 from omnilytics.wire.transcript import ServerWords
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -82,6 +88,22 @@ def show(server: Server, change: Change) -> None:
 def make_honest(world: MarketWorld) -> None:
     """Let the market's built-in liar, server 5, answer as the others do."""
     world.market.servers[4].answering.__class__ = Answering
+
+
+def create_with_all_consents(market: DemoMarket, specification: TaskSpecification) -> TaskId:
+    """Create a task that the servers sign for whatever they would say to it."""
+    terms, members = chain_terms(specification), specification.members
+    expires = market.chain.head_timestamp() + 3_600
+    consent = Consent(
+        model_owner=market.model_owner.key.address,
+        terms_hash=terms_hash(terms, members),
+        expires=expires,
+    )
+    keys = {server.node.address: server.node.key for server in market.servers}
+    signatures = [keys[member].sign(consent, market.reader.domain) for member in members]
+    return market.model_owner.writer.create_task(
+        terms, members, expires=expires, consents=signatures
+    )
 
 
 # taking a round forward by hand

@@ -12,9 +12,9 @@ import numpy as np
 
 from omnilytics.algebra.fixed_point import IntegerVector
 from omnilytics.api.application import create_application
-from omnilytics.chain.records import RoundOpened, RoundSettled
+from omnilytics.chain.bindings.market import RoundOpened, RoundSettled
 from omnilytics.demo.drive import drive_round
-from omnilytics.demo.market import DemoMarket, set_up_market
+from omnilytics.demo.market import DemoMarket, seat_committee, set_up_market
 from omnilytics.demo.options import check_options
 from omnilytics.demo.specification import calibrate_demo, demo_specification
 from omnilytics.foundation.units import Address
@@ -58,7 +58,7 @@ class MarketWorld:
             key=node.key,
             hpke_key=node.hpke_key,
             repository=Repository(
-                self._folder / f"server-{server}",
+                node.repository.folder,
                 chain_id=node.chain.chain_id,
                 contract=node.market.address,
                 server=node.address,
@@ -93,7 +93,7 @@ class MarketWorld:
 
 @asynccontextmanager
 async def market_world(
-    folder: Path, *, specification: Mapping[str, object] | None = None, **options: int
+    folder: Path, *, specification: Mapping[str, object] | None = None, **options: object
 ) -> AsyncIterator[MarketWorld]:
     """Run a market on breast-cancer with few owners, ready for its first round."""
     settings: dict[str, object] = {"dataset": "breast-cancer", "owners": 5, "rounds": 3, **options}
@@ -103,6 +103,7 @@ async def market_world(
         if specification:
             task = TaskSpecification.model_validate({**task.model_dump(), **specification})
         view = await market.model_owner.publish_task(task)
+        seat_committee(market, view)
         yield MarketWorld(market, view, folder)
     finally:
         await market.close()

@@ -28,6 +28,7 @@ from omnilytics.wire.messages import Held, Receipt
 from omnilytics.wire.package import Opening
 from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.task_specification import (
+    ETHER_TOKEN,
     Admission,
     CommitteeMember,
     Component,
@@ -211,7 +212,9 @@ class World:
             description="",
             model_licence="CC0-1.0",
             contact="nobody",
+            servers=self.committee.servers,
             committee=tuple(members),
+            min_stake_wei=1,
             privacy=self.committee.privacy,
             errors=self.committee.errors,
             tests=tests,
@@ -222,16 +225,21 @@ class World:
             preprocessing="",
             loss="mse",
             rounds=5,
+            max_rounds=5,
             min_owners=1,
             max_owners=max_owners,
             reward_wei=REWARD_WEI,
             fee_wei=1,
             opening_fee_wei=1,
-            admission=Admission(mode="open")
-            if listed is None
-            else Admission(mode="listed", owners=tuple(listed)),
+            token=Address(ETHER_TOKEN),
+            admission=Admission(
+                mode="open" if listed is None else "listed",
+                owners=tuple(sorted(listed or ())),
+                min_bond_wei=0,
+            ),
             windows=Windows(
                 submission_seconds=10,
+                forced_seconds=0,
                 complaint_seconds=0,
                 seal_seconds=10,
                 rotation_seconds=1,

@@ -11,23 +11,27 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from eth_hash.auto import keccak
-from wire_samples import DOMAIN, KEY, OTHER_DOMAIN, address, digest
+from wire_samples import DOMAIN, KEY, OTHER_DOMAIN, address, consent, digest
 
-from omnilytics.foundation.errors import MalformedError
-from omnilytics.foundation.units import Address, Hash32, Round, TaskId
+from omnilytics.foundation.errors import MalformedError, VerificationError
+from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.wire import messages
-from omnilytics.wire.eip712 import MAX_STRING_CHARACTERS, Domain, SignedMessage
+from omnilytics.wire.eip712 import MAX_STRING_CHARACTERS, Domain, SignedMessage, TypedMessage
+from omnilytics.wire.signatures import verify
 
 VECTORS = json.loads(
     (Path(__file__).parents[1] / "vectors" / "wire_messages.json").read_text("utf-8")
 )
 
-KINDS: dict[str, type[SignedMessage]] = {
-    kind.__name__: kind for kind in SignedMessage.__subclasses__()
+ROUND_KINDS = tuple(SignedMessage.__subclasses__())
+KINDS: dict[str, type[TypedMessage]] = {
+    "Consent": messages.Consent,
+    **{kind.__name__: kind for kind in ROUND_KINDS},
 }
 
 TYPE_STRINGS = (
     "Complaint(uint256 task,uint256 round,address owner,bytes32 commitment)",
+    "Consent(address model_owner,bytes32 terms_hash,uint256 expires)",
     "Fault(uint256 task,uint256 round,address party,uint256 kind,bytes32 evidence_hash)",
     "Final(uint256 task,uint256 round,bytes32 accepted_root)",
     "Held(uint256 task,uint256 round,address owner,bytes32 commitment,address for_server,"
@@ -53,7 +57,7 @@ def value_of(text: str) -> Any:
     return int(text) if text.lstrip("-").isdecimal() else text
 
 
-def message_of(vector: dict[str, Any]) -> SignedMessage:
+def message_of(vector: dict[str, Any]) -> TypedMessage:
     values = {name: value_of(text) for name, text in vector["fields"].items()}
     return KINDS[vector["kind"]](**values)
 
@@ -63,7 +67,7 @@ def domain_of(vector: dict[str, Any]) -> Domain:
     return Domain(int(domain["chain_id"]), Address(bytes.fromhex(domain["contract"][2:])))
 
 
-def typed_data(message: SignedMessage, domain: Domain) -> dict[str, Any]:
+def typed_data(message: TypedMessage, domain: Domain) -> dict[str, Any]:
     """The message as eth_account wants it, with member types read off the type string."""
     name, _, members = message.type_string().rstrip(")").partition("(")
     pairs = [member.split(" ") for member in members.split(",")]
@@ -92,7 +96,7 @@ def typed_data(message: SignedMessage, domain: Domain) -> dict[str, Any]:
     }
 
 
-def digest_by_eth_account(message: SignedMessage, domain: Domain) -> bytes:
+def digest_by_eth_account(message: TypedMessage, domain: Domain) -> bytes:
     signable = encode_typed_data(full_message=typed_data(message, domain))
     return keccak(b"\x19" + signable.version + signable.header + signable.body)
 
@@ -130,6 +134,14 @@ def test_type_strings_are_those_of_the_contract() -> None:
     assert tuple(sorted(kind.type_string() for kind in KINDS.values())) == TYPE_STRINGS
 
 
+def test_every_message_of_a_round_names_its_task_and_round() -> None:
+    assert len(ROUND_KINDS) == len(TYPE_STRINGS) - 1
+    for kind in ROUND_KINDS:
+        name = kind.__name__
+        assert kind.type_string().startswith(f"{name}(uint256 task,uint256 round,")
+    assert set(TypedMessage.__subclasses__()) == {SignedMessage, messages.Consent}
+
+
 def test_every_message_has_vectors() -> None:
     for part in ("good", "bad"):
         assert {vector["kind"] for vector in VECTORS[part]} == set(KINDS)
@@ -152,19 +164,19 @@ def test_values_outside_their_types_are_refused(vector: dict[str, Any]) -> None:
         message.digest(DOMAIN)
 
 
-def test_eth_account_signs_the_same() -> None:
-    message = settlement()
+@pytest.mark.parametrize("message", [settlement(), consent()], ids=lambda m: type(m).__name__)
+def test_eth_account_signs_the_same(message: TypedMessage) -> None:
     signed = Account.sign_typed_data(KEY.secret, full_message=typed_data(message, DOMAIN))
     assert KEY.sign(message, DOMAIN) == bytes(signed.signature)
 
 
-def test_every_field_and_the_domain_enter_the_digest() -> None:
-    message = settlement()
+@pytest.mark.parametrize("message", [settlement(), consent()], ids=lambda m: type(m).__name__)
+def test_every_field_and_the_domain_enter_the_digest(message: TypedMessage) -> None:
     seen = {message.digest(DOMAIN), message.digest(OTHER_DOMAIN)}
     seen.add(message.digest(Domain(DOMAIN.chain_id, address("another contract"))))
     for field in fields(message):
         value = getattr(message, field.name)
-        other: Any = value + 1 if isinstance(value, int) else Hash32(bytes(32))
+        other: Any = value + 1 if isinstance(value, int) else bytes(len(value))
         seen.add(replace(message, **{field.name: other}).digest(DOMAIN))
     assert len(seen) == 3 + len(fields(message))
 
@@ -174,6 +186,40 @@ def test_messages_with_the_same_fields_have_different_digests() -> None:
     receipt = messages.Receipt(**common, owner=address("o"), commitment=digest("c"))
     complaint = messages.Complaint(**common, owner=address("o"), commitment=digest("c"))
     assert receipt.digest(DOMAIN) != complaint.digest(DOMAIN)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_owner": digest("padded to 32 bytes")},
+        {"model_owner": "0x" + "11" * 20},
+        {"terms_hash": b""},
+        {"terms_hash": 0},
+        {"expires": -1},
+        {"expires": 1 << 256},
+        {"expires": True},
+        {"expires": 2_000.0},
+    ],
+    ids=str,
+)
+def test_a_consent_outside_its_types_is_refused(changes: dict[str, Any]) -> None:
+    assert len(consent().digest(DOMAIN)) == 32
+    with pytest.raises(MalformedError):
+        consent(**changes).digest(DOMAIN)
+
+
+def test_a_consent_is_for_one_owner_one_set_of_terms_and_one_time() -> None:
+    signature, one = KEY.sign(consent(), DOMAIN), consent()
+    verify(one, signature, KEY.address, DOMAIN)
+    for other in (
+        consent(model_owner=address("another model owner")),
+        consent(terms_hash=digest("other terms")),
+        consent(expires=one.expires + 1),
+    ):
+        with pytest.raises(VerificationError):
+            verify(other, signature, KEY.address, DOMAIN)
+    with pytest.raises(VerificationError):
+        verify(one, signature, KEY.address, OTHER_DOMAIN)
 
 
 @pytest.mark.parametrize(

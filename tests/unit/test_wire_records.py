@@ -12,12 +12,15 @@ from wire_samples import (
     SECRETS,
     SEED,
     address,
+    admission,
     certificate,
     digest,
+    drawn_specification,
     explicit_opening,
     header,
     manifest,
     member,
+    open_admission,
     opening_reference,
     records,
     sealed_package,
@@ -32,10 +35,10 @@ from wire_samples import (
 
 from omnilytics.foundation.errors import MalformedError, VerificationError
 from omnilytics.wire import cbor
-from omnilytics.wire.hashing import EMPTY_ROOT, content_hash
+from omnilytics.wire.hashing import EMPTY_ROOT, content_hash, merkle_leaf, merkle_proof
 from omnilytics.wire.package import CHUNK_BYTES, Opening, SealedPackage, chunk_count
 from omnilytics.wire.record import MAX_CHUNKS, MAX_COMMITTEE, Record
-from omnilytics.wire.task_specification import Admission
+from omnilytics.wire.task_specification import ETHER_TOKEN
 from omnilytics.wire.transcript import Payout, Transcript
 
 LIMIT = 4 << 20
@@ -80,7 +83,7 @@ def test_fields_are_exactly_those_of_the_record(record: Record) -> None:
         kind.decode(cbor.encode({**plain, "surprise": 0}), max_bytes=LIMIT)
     for name in plain:
         fewer = {key: value for key, value in plain.items() if key != name}
-        with pytest.raises(MalformedError, match=rf"{name}|only form"):
+        with pytest.raises(MalformedError, match=rf"{name}|only form|a drawn one none"):
             kind.decode(cbor.encode(fewer), max_bytes=LIMIT)
     others: list[object] = [[], 0, None, "x", list(plain.values()), {}]
     for other in others:
@@ -321,16 +324,20 @@ def test_signatures_do_not_enter_the_submissions_root() -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("version", 2),
+        ("version", 1),
+        ("version", 3),
         ("title", ""),
         ("title", "t" * 257),
         ("description", "d" * 8_193),
-        ("committee", []),
-        ("committee", [member(str(j)).model_dump() for j in range(2)]),
+        ("servers", 2),
+        ("servers", 14),
         ("committee", [member(str(j)).model_dump() for j in range(14)]),
         ("committee.0.hpke_key", bytes(31)),
         ("committee.0.endpoint", ""),
-        ("committee_mode", "drawn"),
+        ("committee_mode", "bonded"),
+        ("committee_mode", ""),
+        ("min_stake_wei", -1),
+        ("min_stake_wei", 1 << 96),
         ("privacy", 0),
         ("privacy", 14),
         ("errors", -1),
@@ -354,16 +361,30 @@ def test_signatures_do_not_enter_the_submissions_root() -> None:
         ("batch_rule", "sum"),
         ("rounds", 0),
         ("rounds", 65_536),
+        ("max_rounds", 0),
+        ("max_rounds", 65_536),
         ("min_owners", 0),
         ("max_owners", 100_001),
-        ("reward_wei", 1 << 128),
+        ("reward_wei", 1 << 96),
         ("fee_wei", -1),
-        ("token", "euro"),
+        ("token", "ether"),
+        ("token", bytes(19)),
+        ("token", bytes(32)),
+        ("token", b""),
         ("admission.mode", "closed"),
+        ("admission.mode", "bond"),
         ("admission.owners.0", bytes(19)),
+        ("admission.min_bond_wei", -1),
+        ("admission.min_bond_wei", 1 << 96),
         ("windows.delta_blocks", 0),
         ("windows.confirmations", 256),
         ("windows.submission_seconds", 1 << 63),
+        ("windows.forced_seconds", -1),
+        ("windows.forced_seconds", 1 << 24),
+        ("windows.words_blocks", 0),
+        ("windows.words_blocks", 8_000),
+        ("windows.openings_blocks", 8_000),
+        ("windows.settlement_blocks", 8_000),
         ("model_owner", bytes(32)),
         ("model_owner_hpke_key", bytes(20)),
     ],
@@ -372,28 +393,112 @@ def test_specification_bounds(path: str, value: object) -> None:
     refuse(specification(), path, value)
 
 
+MEMBERS = [member(f"server-{j}").model_dump() for j in range(5)]
+OWNERS = list(admission().owners)
+
+
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("path", "value", "reason"),
     [
-        ({"min_owners": 11}, "min_owners exceeds max_owners"),
-        ({"components.0.tensors.0.shape": [(1 << 31) - 1, 2]}, "parameters"),
-        ({"components.0.tensors.0.shape": [(1 << 31) - 1] * 8}, "parameters"),
-        ({"committee.1": member("server-0").model_dump()}, "twice"),
-        ({"windows.settlement_blocks": 248}, "below 256"),
-        ({"windows.words_blocks": 30}, "ordered"),
-        ({"windows.openings_blocks": 100}, "ordered"),
-        ({"windows.confirmations": 13}, "seed must be known"),
+        ("min_owners", 11, "min_owners exceeds max_owners"),
+        ("rounds", 61, "rounds exceed max_rounds"),
+        ("max_rounds", 39, "rounds exceed max_rounds"),
+        ("components.0.tensors.0.shape", [(1 << 31) - 1, 2], "parameters"),
+        ("components.0.tensors.0.shape", [(1 << 31) - 1] * 8, "parameters"),
+        ("committee", [], "has all its servers"),
+        ("committee", MEMBERS[:4], "has all its servers"),
+        ("committee", [*MEMBERS, member("one more").model_dump()], "has all its servers"),
+        ("servers", 4, "has all its servers"),
+        ("committee_mode", "drawn", "a drawn one none"),
+        ("committee.1", MEMBERS[0], "twice"),
+        ("committee.1.address", MEMBERS[0]["address"], "twice"),
+        ("windows.words_blocks", 30, "ordered"),
+        ("windows.openings_blocks", 100, "ordered"),
+        ("windows.settlement_blocks", 30, "ordered"),
+        ("windows.openings_blocks", 18, "at least 4 blocks"),
+        ("windows.confirmations", 13, "seed must be known"),
+        ("windows.delta_blocks", 9, "seed must be known"),
+        ("windows.forced_seconds", 601, "within the submission window"),
+        ("windows.submission_seconds", 119, "within the submission window"),
+        ("windows.complaint_seconds", 91, "time for complaints"),
+        ("windows.complaint_seconds", 61, "e \\+ 1 sequencers"),
+        ("errors", 2, "e \\+ 1 sequencers"),
+        ("admission.mode", "open", "exactly a list"),
+        ("admission.owners", [], "exactly a list"),
+        ("admission.owners", OWNERS[::-1], "sorted and distinct"),
+        ("admission.owners", [OWNERS[0], *OWNERS], "sorted and distinct"),
     ],
 )
-def test_specification_must_agree_with_itself(changes: dict[str, object], reason: str) -> None:
-    ((path, value),) = changes.items()
+def test_specification_must_agree_with_itself(path: str, value: object, reason: str) -> None:
     with pytest.raises(MalformedError, match=reason):
         type(specification()).decode(altered(specification(), path, value), max_bytes=LIMIT)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        ("committee", MEMBERS, "a drawn one none"),
+        ("committee", MEMBERS[:1], "a drawn one none"),
+        ("committee_mode", "named", "has all its servers"),
+        ("admission.mode", "listed", "exactly a list"),
+        ("admission.owners", OWNERS, "exactly a list"),
+    ],
+)
+def test_drawn_and_open_must_agree_with_themselves(path: str, value: object, reason: str) -> None:
+    spec = drawn_specification()
+    with pytest.raises(MalformedError, match=reason):
+        type(spec).decode(altered(spec, path, value), max_bytes=LIMIT)
+
+
+def test_a_drawn_committee_is_not_known_yet() -> None:
+    spec = drawn_specification()
+    assert spec.servers == 5
+    assert spec.members == ()
+    assert spec.hash() != specification().hash()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("windows.settlement_blocks", 7_999),
+        ("windows.settlement_blocks", 31),
+        ("windows.openings_blocks", 19),
+        ("windows.confirmations", 12),
+        ("windows.delta_blocks", 8),
+        ("windows.forced_seconds", 0),
+        ("windows.forced_seconds", 600),
+        ("windows.complaint_seconds", 60),
+        ("windows.rotation_seconds", 30),
+        ("rounds", 60),
+        ("max_rounds", 40),
+        ("max_rounds", 65_535),
+        ("token", ETHER_TOKEN),
+        ("token", bytes(19) + b"\x01"),
+        ("min_stake_wei", 0),
+        ("min_stake_wei", (1 << 96) - 1),
+        ("admission.min_bond_wei", 0),
+        ("admission.min_bond_wei", (1 << 96) - 1),
+        ("admission.owners", OWNERS[:1]),
+    ],
+)
+def test_specification_at_its_bounds(path: str, value: object) -> None:
+    data = altered(specification(), path, value)
+    assert type(specification()).decode(data, max_bytes=LIMIT).encode() == data
+
+
 def test_windows_at_their_bounds() -> None:
-    assert windows(settlement_blocks=247).settlement_blocks == 247  # 2 + 247 + 6 = 255
-    assert windows(confirmations=12).confirmations == 12  # 2 + 12 < 15
+    longest = windows(words_blocks=7_994, openings_blocks=7_998, settlement_blocks=7_999)
+    assert longest.settlement_blocks == 7_999
+    assert windows(forced_seconds=600).forced_seconds == 600
+    assert windows(submission_seconds=1 << 30, forced_seconds=(1 << 24) - 1).forced_seconds
+
+
+@pytest.mark.parametrize("servers", [3, 13])
+def test_smallest_and_largest_committee(servers: int) -> None:
+    members = tuple(member(str(j)) for j in range(servers))
+    assert len(specification(servers=servers, committee=members).members) == servers
+    drawn = drawn_specification().model_dump() | {"servers": servers}
+    assert type(specification()).from_plain(drawn).members == ()
 
 
 def test_dimensions_and_members() -> None:
@@ -406,7 +511,30 @@ def test_dimensions_and_members() -> None:
 def test_admission() -> None:
     assert specification().admission.admits(address("owner"))
     assert not specification().admission.admits(address("stranger"))
-    assert Admission(mode="open").admits(address("stranger"))
+    assert open_admission().admits(address("stranger"))
+
+
+def test_allow_root_is_the_tree_over_the_listed_owners() -> None:
+    leaves = [keccak(b"\x00" + bytes(12) + owner) for owner in OWNERS]
+    low, high = sorted(leaves[:2])
+    pair = keccak(b"\x01" + low + high)
+    assert admission().allow_root() == keccak(b"\x01" + min(pair, leaves[2]) + max(pair, leaves[2]))
+    assert admission(owners=OWNERS[:2]).allow_root() == pair
+    assert admission(owners=OWNERS[:1]).allow_root() == leaves[0]
+
+
+def test_allow_root_of_an_open_task_is_zero() -> None:
+    assert open_admission().allow_root() == bytes(32)
+    assert admission(min_bond_wei=0).allow_root() == admission().allow_root()
+
+
+def test_an_owner_on_the_list_can_prove_it() -> None:
+    leaves = [merkle_leaf(owner) for owner in OWNERS]
+    for index, leaf in enumerate(leaves):
+        node = bytes(leaf)
+        for sibling in merkle_proof(leaves, index):
+            node = keccak(b"\x01" + min(node, sibling) + max(node, sibling))
+        assert node == admission().allow_root()
 
 
 def test_malformed_is_a_verification_error() -> None:

@@ -7,10 +7,12 @@ import hashlib
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.protocol.context import RoundContext
 from omnilytics.wire.eip712 import Domain
+from omnilytics.wire.messages import Consent
 from omnilytics.wire.package import CHUNK_BYTES, Opening, PackageHeader, SealedPackage
 from omnilytics.wire.record import Record
 from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.task_specification import (
+    ETHER_TOKEN,
     Admission,
     CommitteeMember,
     Component,
@@ -171,6 +173,7 @@ def transcript(**changes: object) -> Transcript:
 def windows(**changes: object) -> Windows:
     fields: dict[str, object] = {
         "submission_seconds": 600,
+        "forced_seconds": 120,
         "complaint_seconds": 60,
         "seal_seconds": 120,
         "rotation_seconds": 30,
@@ -181,6 +184,23 @@ def windows(**changes: object) -> Windows:
         "settlement_blocks": 100,
     }
     return Windows.model_validate({**fields, **changes})
+
+
+def admission(**changes: object) -> Admission:
+    owners = sorted(address(label) for label in ("owner", "another owner", "a third one"))
+    fields: dict[str, object] = {"mode": "listed", "owners": owners, "min_bond_wei": 10**16}
+    return Admission.model_validate({**fields, **changes})
+
+
+def drawn_specification() -> TaskSpecification:
+    """A specification whose servers are not known yet, and that admits anybody."""
+    return specification(
+        committee=(), committee_mode="drawn", token=ETHER_TOKEN, admission=open_admission()
+    )
+
+
+def open_admission() -> Admission:
+    return Admission(mode="open", min_bond_wei=0)
 
 
 def member(label: str) -> CommitteeMember:
@@ -199,7 +219,9 @@ def specification(**changes: object) -> TaskSpecification:
         "description": "A demonstration.",
         "model_licence": "Apache-2.0",
         "contact": "somebody",
+        "servers": 5,
         "committee": tuple(member(f"server-{j}") for j in range(5)),
+        "min_stake_wei": 10**17,
         "privacy": 1,
         "errors": 1,
         "tests": 128,
@@ -210,17 +232,24 @@ def specification(**changes: object) -> TaskSpecification:
         "preprocessing": "standardised",
         "loss": "cross_entropy",
         "rounds": 40,
+        "max_rounds": 60,
         "min_owners": 1,
         "max_owners": 10,
         "reward_wei": 10**15,
         "fee_wei": 10**12,
         "opening_fee_wei": 0,
-        "admission": Admission(mode="listed", owners=(address("owner"),)),
+        "token": address("token"),
+        "admission": admission(),
         "windows": windows(),
         "model_owner": address("model owner"),
         "model_owner_hpke_key": digest("model owner"),
     }
     return TaskSpecification.model_validate({**fields, **changes})
+
+
+def consent(**changes: object) -> Consent:
+    fields = {"model_owner": address("owner"), "terms_hash": digest("terms"), "expires": 2_000}
+    return Consent(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def records() -> list[Record]:
@@ -238,6 +267,8 @@ def records() -> list[Record]:
         Payout(owner=address("owner"), cumulative_wei=(1 << 128) - 1),
         transcript(),
         windows(),
-        Admission(mode="open"),
+        admission(),
+        open_admission(),
         specification(),
+        drawn_specification(),
     ]

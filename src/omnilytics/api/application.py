@@ -27,6 +27,7 @@ from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.roles.server import Server
 from omnilytics.transport.authentication import HEADER
 from omnilytics.transport.client import MEDIA_TYPE, aggregate_path, artefact_path
+from omnilytics.transport.consents import CONSENTS_PATH, MAX_CONSENT_BYTES
 
 PROBLEM_TYPE = "application/problem+json"
 MAX_ARTEFACT_BYTES = 1 << 30
@@ -50,9 +51,21 @@ def create_application(server: Server, *, now: Callable[[], float] = time.time) 
     application.add_exception_handler(OmniLyticsError, _problem)
     application.add_exception_handler(RequestValidationError, _bad_parameter)
     application.add_exception_handler(HTTPException, _no_route)
+    _add_consent_route(application, server, now)
     _add_content_routes(application, server, now)
     _add_round_routes(application, server, now)
     return application
+
+
+def _add_consent_route(application: FastAPI, server: Server, now: Callable[[], float]) -> None:
+    @application.post(CONSENTS_PATH)
+    async def post_consent(request: Request, authentication: Authentication = None) -> Response:
+        """Agree to a task that is to be created (its model owner); returns the signature."""
+        signed, sender = server.consenting.identify(authentication, int(now()))
+        body = await _body(request, MAX_CONSENT_BYTES)
+        return _content(
+            server.consenting.consent(body, path=CONSENTS_PATH, request=signed, sender=sender)
+        )
 
 
 def _add_content_routes(application: FastAPI, server: Server, now: Callable[[], float]) -> None:

@@ -26,6 +26,9 @@ def demo(
         int | None, typer.Option(help="Servers that may collude and learn nothing (t).")
     ] = None,
     errors: Annotated[int | None, typer.Option(help="Servers that may lie or be down (e).")] = None,
+    committee_mode: Annotated[
+        str, typer.Option(help="named by the model owner, or drawn from those that offer.")
+    ] = "named",
     seed: Annotated[
         int, typer.Option(help="Fixes data split, initial weights and cheats; never secrets.")
     ] = 1,
@@ -57,6 +60,7 @@ def demo(
             servers=servers,
             privacy=privacy,
             errors=errors,
+            committee_mode=committee_mode,
             seed=seed,
             chain_url=chain,
             contract=contract,

@@ -68,7 +68,7 @@ class DemoView:
         status = (
             f"accuracy {report.accuracy:.3f}, accepted {len(report.accepted)}, "
             f"rejected {len(report.rejected)}{', named ' + named if named else ''}, "
-            f"{sum(report.gas.values()):,} gas"
+            f"{report.round_gas:,} gas"
         )
         if not report.settled:
             status = "did not settle: voided, escrow kept for the model owner"
@@ -113,6 +113,18 @@ def _print_verdicts(console: Console, result: DemoResult) -> None:
         console.print(f"  rejected in {rounds} of {len(result.settled)} rounds: {owner}: {reason}")
     for server, reason in result.named_servers.items():
         console.print(f"  named: {server}: {reason}")
+    for slash in result.slashes:
+        console.print(
+            f"  slashed in round {slash.round}: {slash.party}, at fault as {slash.kind}, lost "
+            f"{_ether(slash.amount_wei)} ether; {slash.reporter} reported it for "
+            f"{_ether(slash.share_wei)}"
+        )
+    for owner, (rounds, reason) in result.refused.items():
+        console.print(f"  not admitted in {rounds} rounds: {owner}: {reason}")
+    how = f"drawn from {len(result.committee) + result.options.spare_servers} that offered"
+    if result.options.committee_mode == "named":
+        how = "named by the model owner, with their consent"
+    console.print(f"  committee ({how}): {', '.join(result.committee)}")
 
 
 def _print_balances(console: Console, result: DemoResult) -> None:
@@ -133,6 +145,10 @@ def _print_balances(console: Console, result: DemoResult) -> None:
         )
     console.print()
     console.print(table)
+    console.print(
+        f"  burnt: {_ether(result.burnt_wei)}; the market keeps {result.contract_wei} wei; "
+        f"all together add up to the wei: {'yes' if result.books_close else 'NO'}"
+    )
 
 
 def _print_costs(console: Console, result: DemoResult) -> None:

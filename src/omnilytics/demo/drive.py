@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-from omnilytics.chain.records import Phase, RoundOpened, RoundRecord, RoundSettled
+from omnilytics.chain.bindings.market import RoundOpened, RoundSettled
+from omnilytics.chain.records import Phase, RoundRecord
 from omnilytics.demo.market import DemoMarket
 from omnilytics.foundation.errors import ResumableTimeoutError
 from omnilytics.roles.server import StepResult

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omnilytics.api.application import create_application
@@ -11,6 +11,7 @@ from omnilytics.chain.connection import Chain, connect
 from omnilytics.chain.deploy import deploy_market
 from omnilytics.chain.embedded import embedded_chain
 from omnilytics.chain.reader import MarketReader
+from omnilytics.chain.records import OfferRecord
 from omnilytics.chain.sender import Sender
 from omnilytics.chain.writer import MarketWriter
 from omnilytics.demo.cheats import (
@@ -21,6 +22,7 @@ from omnilytics.demo.cheats import (
 )
 from omnilytics.demo.network import InProcessNetwork
 from omnilytics.demo.options import DemoOptions
+from omnilytics.demo.terms import BOND_WEI, DEMO_POLICY, FEE_WEI, RISK_WEI, STAKE_WEI, START_WEI
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Address, Round, Wei
 from omnilytics.learning.datasets import Batch, MarketData, load_market_data, owner_batch
@@ -32,14 +34,11 @@ from omnilytics.roles.data_owner import DataOwner
 from omnilytics.roles.model_owner import ModelOwner
 from omnilytics.roles.server import Server
 from omnilytics.roles.server.node import ServerNode
+from omnilytics.roles.task_view import TaskView
 from omnilytics.storage.repository import Repository
 from omnilytics.transport.hpke import HpkeKey
 from omnilytics.transport.meter import Meter
 from omnilytics.wire.signatures import SigningKey
-
-ETHER = 10**18
-STAKE_WEI = Wei(ETHER)
-START_WEI = {"model owner": Wei(100 * ETHER), "server": Wei(10 * ETHER), "owner": Wei(ETHER)}
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,23 @@ class DemoMarket:
     model_owner: ModelOwner
     owners: list[DataOwner]
     servers: list[Server]
+    """The committee in its order, once `seat_committee` knows it; before, all servers."""
+    spares: list[Server]
+    """Servers that were not drawn."""
     parties: list[Party]
+    contract_start_wei: Wei
+    """What the market held before."""
+    registry_start_wei: Wei
+    """What the registry held before."""
+
+    def name(self, address: Address) -> str:
+        """Return how the report calls a party."""
+        return next(party.name for party in self.parties if party.address == address)
 
     async def close(self) -> None:
         """Release clients, databases and the chain."""
         await self.network.close()
-        for server in self.servers:
+        for server in self.servers + self.spares:
             server.node.repository.close()
         self.chain.close()
 
@@ -103,6 +113,7 @@ def set_up_market(options: DemoOptions, folder: Path) -> DemoMarket:
     model_owner_key = _funded_key(chain, "model owner")
     deployer = Sender(chain, model_owner_key.secret)
     reader = MarketReader(chain, options.contract or deploy_market(deployer))
+    contract_start_wei, registry_start_wei = map(chain.balance, (reader.address, reader.registry))
     network = InProcessNetwork(meter)
     writer = MarketWriter(reader, deployer)
     data = load_market_data(
@@ -122,7 +133,7 @@ def set_up_market(options: DemoOptions, folder: Path) -> DemoMarket:
     )
     servers = [
         _start_server(options, index, reader, network, meter, folder)
-        for index in range(1, options.committee.servers + 1)
+        for index in range(1, options.committee.servers + options.spare_servers + 1)
     ]
     owners = [
         _make_owner(options, index, data.shards[index], reader, network, meter)
@@ -150,8 +161,27 @@ def set_up_market(options: DemoOptions, folder: Path) -> DemoMarket:
         model_owner=model_owner,
         owners=owners,
         servers=servers,
+        spares=[],
         parties=parties,
+        contract_start_wei=contract_start_wei,
+        registry_start_wei=registry_start_wei,
     )
+
+
+def seat_committee(market: DemoMarket, view: TaskView) -> None:
+    """Put the task's servers in the committee's order; the last one lies if one may."""
+    by_address = {server.node.address: server for server in market.servers}
+    market.servers = [by_address.pop(address) for address in view.parameters.members]
+    market.spares = list(by_address.values())
+    notes = dict.fromkeys(by_address, "was not drawn")
+    if market.options.has_lying_server:
+        liar = LyingServer(market.servers[-1].node)
+        market.servers[-1] = liar
+        market.network.serve(view.endpoints[-1], create_application(liar))
+        notes[liar.node.address] = "posts wrong words in every even round"
+    market.parties = [
+        replace(party, note=notes.get(party.address, party.note)) for party in market.parties
+    ]
 
 
 def cheat_of(options: DemoOptions, index: int) -> type[DataOwner]:
@@ -193,11 +223,12 @@ def _start_server(
         market=reader,
         writer=writer,
         connect=network.connect,
+        policy=DEMO_POLICY,
     )
-    lies = options.has_lying_server and index == options.committee.servers
-    server = LyingServer(node) if lies else Server(node)
+    server = Server(node)
     network.serve(endpoint, create_application(server))
     writer.register_server(endpoint, hpke_key.public, STAKE_WEI)
+    writer.set_offer(OfferRecord(min_fee_wei=FEE_WEI, max_stake_wei=RISK_WEI))
     return server
 
 
@@ -217,10 +248,12 @@ def _make_owner(
             shard, owner=index, round_number=round_number, size=size, seed=options.seed
         )
 
+    writer = MarketWriter(reader, Sender(reader.chain, key.secret))
+    writer.add_bond(BOND_WEI)
     return cheat_of(options, index)(
         key=key,
         market=reader,
-        writer=MarketWriter(reader, Sender(reader.chain, key.secret)),
+        writer=writer,
         connect=network.connect,
         batches=batches,
         randomness=SystemRandomness(),
@@ -229,9 +262,8 @@ def _make_owner(
 
 
 def _server_party(index: int, server: Server) -> Party:
-    note = "posts wrong words in every even round" if isinstance(server, LyingServer) else "honest"
     return Party(
-        f"server {index}", server.node.address, server.node.writer, note, START_WEI["server"]
+        f"server {index}", server.node.address, server.node.writer, "honest", START_WEI["server"]
     )
 
 

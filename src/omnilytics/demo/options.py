@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from omnilytics.foundation.errors import UsageError
 from omnilytics.foundation.units import Address
@@ -15,6 +16,7 @@ from omnilytics.sharing.committee import OFFERED, Committee
 MIN_OWNERS = 5
 """Three cheats and two honest owners: a sum over one would be its vector."""
 MAX_OWNERS = 200
+SPARE_SERVERS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,7 @@ class DemoOptions:
     owners: int
     rounds: int
     committee: Committee
+    committee_mode: Literal["named", "drawn"]
     seed: int
     chain_url: str | None
     contract: Address | None
@@ -34,6 +37,11 @@ class DemoOptions:
     def honest_owners(self) -> int:
         """All but the three cheats."""
         return self.owners - 3
+
+    @property
+    def spare_servers(self) -> int:
+        """How many more servers register than the committee needs, so that a draw is one."""
+        return SPARE_SERVERS if self.committee_mode == "drawn" else 0
 
     @property
     def has_lying_server(self) -> bool:
@@ -50,6 +58,7 @@ def check_options(
     servers: int = 5,
     privacy: int | None = None,
     errors: int | None = None,
+    committee_mode: str = "named",
     seed: int = 1,
     chain_url: str | None = None,
     contract: str | None = None,
@@ -81,6 +90,12 @@ def check_options(
     rounds = preset.rounds if rounds is None else rounds
     if not 1 <= rounds <= 10_000:
         raise UsageError("impossible number of rounds", got=rounds, want="1 to 10000")
+    if committee_mode not in ("named", "drawn"):
+        raise UsageError(
+            "unknown way to find a committee",
+            got=f"--committee-mode {committee_mode}",
+            want="named or drawn",
+        )
     if not 0 <= seed < 1 << 32:
         raise UsageError("impossible seed", got=seed, want="0 to 4294967295")
     return DemoOptions(
@@ -89,6 +104,7 @@ def check_options(
         owners=owners,
         rounds=rounds,
         committee=_committee(servers, privacy, errors),
+        committee_mode="drawn" if committee_mode == "drawn" else "named",
         seed=seed,
         chain_url=chain_url,
         contract=_address(contract, chain_url),

@@ -20,6 +20,8 @@ class RoundReport:
     accepted: list[str]
     rejected: dict[str, str]
     named_servers: dict[str, str]
+    refused: dict[str, str]
+    """Owners that could not submit, and why."""
     accuracy: float
     loss: float
     exact_sum: bool
@@ -28,6 +30,23 @@ class RoundReport:
     gas: dict[str, int]
     seconds: dict[str, float]
     bytes: dict[str, int]
+
+    @property
+    def round_gas(self) -> int:
+        """Gas of the round itself: reports of faults pay for themselves."""
+        return sum(self.gas.get(name, 0) for name in ("open_round", "seal", "settle"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slash:
+    """What a party lost for a fault, and who reported it."""
+
+    party: str
+    round: int
+    kind: str
+    amount_wei: int
+    reporter: str
+    share_wei: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +76,26 @@ class DemoResult:
     clipping_rate: float
     rounds: list[RoundReport] = field(default_factory=list)
     balances: list[Balance] = field(default_factory=list)
+    slashes: list[Slash] = field(default_factory=list)
+    committee: list[str] = field(default_factory=list)
+    """The task's servers in order, as the report names them."""
     contract_wei: int = 0
-    """What the contract still holds at the end, beyond its stakes: rounding dust."""
+    """What the market still holds at the end: dust of equal shares."""
+    burnt_wei: int = 0
+    """What the registry still holds at the end: what was slashed or drawn for, and burnt."""
     gas: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     total_seconds: float = 0.0
+
+    @property
+    def books_close(self) -> bool:
+        """Whether every balance adds up, and what all lost together the contracts keep."""
+        earned = sum(balance.earned_wei for balance in self.balances)
+        return (
+            bool(self.balances)
+            and all(balance.adds_up for balance in self.balances)
+            and earned + self.contract_wei + self.burnt_wei == 0
+        )
 
     @property
     def settled(self) -> list[RoundReport]:
@@ -100,9 +134,18 @@ class DemoResult:
         }
 
     @property
+    def refused(self) -> dict[str, tuple[int, str]]:
+        """Owners that could not submit: in how many rounds, and why at first."""
+        reasons: dict[str, list[str]] = {}
+        for report in self.rounds:
+            for owner, reason in report.refused.items():
+                reasons.setdefault(owner, []).append(reason)
+        return {owner: (len(found), found[0]) for owner, found in sorted(reasons.items())}
+
+    @property
     def gas_per_round(self) -> int:
         """Median gas of open_round + seal + settle, from the second round on."""
-        later = [sum(report.gas.values()) for report in self.settled[1:] or self.settled]
+        later = [report.round_gas for report in self.settled[1:] or self.settled]
         return round(median(later)) if later else 0
 
     @property
@@ -124,6 +167,8 @@ class DemoResult:
             "parameters": self.dimension,
             "owners": options.owners,
             "committee": [committee.servers, committee.privacy, committee.errors],
+            "committee_mode": options.committee_mode,
+            "committee_servers": self.committee,
             "chain": options.chain_url or "embedded",
             "seed": options.seed,
             "machine": machine(),
@@ -134,18 +179,20 @@ class DemoResult:
             "accepted": self.accepted,
             "rejected": self.rejected,
             "named_servers": self.named_servers,
+            "refused": {owner: reason for owner, (_, reason) in self.refused.items()},
             "exact_sums": all(report.exact_sum for report in self.settled),
             "predicted_clipping_rate": self.clipping_rate,
             "clipped": sum(report.clipped_owners for report in self.rounds),
             "gas": self.gas,
             "gas_per_round": self.gas_per_round,
-            "gas_first_round": sum(self.rounds[0].gas.values()) if self.rounds else 0,
-            "balance_check": bool(self.balances)
-            and all(balance.adds_up for balance in self.balances),
+            "gas_first_round": self.rounds[0].round_gas if self.rounds else 0,
+            "balance_check": self.books_close,
             "balances": [
                 {**asdict(balance), "adds_up": balance.adds_up} for balance in self.balances
             ],
             "contract_wei": self.contract_wei,
+            "burnt_wei": self.burnt_wei,
+            "slashes": [asdict(slash) for slash in self.slashes],
             "seconds": {phase: round(value, 3) for phase, value in self.seconds.items()},
             "total_seconds": round(self.total_seconds, 2),
             "bytes": self.bytes,

@@ -17,11 +17,13 @@ from typing import Protocol
 
 import numpy as np
 
-from omnilytics.chain.records import RoundOpened, RoundSettled
+from omnilytics.chain.bindings.market import RoundOpened, RoundSettled
+from omnilytics.chain.records import FaultKind
+from omnilytics.demo.accounts import close_books, pay_out
 from omnilytics.demo.drive import drive_round
-from omnilytics.demo.market import DemoMarket, set_up_market
+from omnilytics.demo.market import DemoMarket, seat_committee, set_up_market
 from omnilytics.demo.options import DemoOptions
-from omnilytics.demo.result import Balance, DemoResult, RoundReport
+from omnilytics.demo.result import DemoResult, RoundReport, Slash
 from omnilytics.demo.specification import calibrate_demo, demo_specification
 from omnilytics.foundation.errors import OmniLyticsError
 from omnilytics.foundation.units import Address, TaskId
@@ -71,7 +73,6 @@ class _Run:
         self._observer = observer
         self._auditor = Auditor(market.reader, market.network.connect)
         self._seconds: dict[str, float] = defaultdict(float)
-        self._names: dict[Address, str] = {party.address: party.name for party in market.parties}
 
     async def all(self) -> DemoResult:
         market, options = self._market, self._market.options
@@ -96,14 +97,20 @@ class _Run:
         )
         self._observer.stage("publishing the task and locking its escrow")
         view = await market.model_owner.publish_task(demo_specification(market, calibration))
+        seat_committee(market, view)
+        result.committee = [market.name(address) for address in view.parameters.members]
         self._observer.stage("training through the market")
         for _ in range(options.rounds):
             report = await self._round(view)
             result.rounds.append(report)
             self._observer.round_done(report)
-        self._observer.stage("claiming rewards and fees, refunding the rest")
+        self._observer.stage("auditing what was slashed")
+        with self._time("audit"):
+            result.slashes = self._slashes(view.task)
+        self._observer.stage("claiming rewards and fees, returning the rest, stakes and bonds")
         with self._time("payout"):
-            result.contract_wei = await self._pay_out(view, result)
+            await pay_out(market, view)
+        close_books(market, view.task, result)
         result.gas = self._median_gas()
         result.seconds = dict(self._seconds)
         return result
@@ -114,7 +121,7 @@ class _Run:
         with self._time("publish"):
             opened = await self._market.model_owner.open_round()
         with self._time("contribute"):
-            contributions = await self._contribute(view.task, opened)
+            contributions, refused = await self._contribute(view.task, opened)
         gas_before = self._gas_counts()
         settled = await drive_round(self._market, view, opened, self._time)
         gas = {"open_round": self._market.model_owner.writer.gas.calls[-1][1]}
@@ -128,6 +135,7 @@ class _Run:
             accepted=verdict[0],
             rejected=verdict[1],
             named_servers=verdict[2],
+            refused=refused,
             accuracy=evaluation.accuracy,
             loss=evaluation.loss,
             exact_sum=exact,
@@ -144,19 +152,24 @@ class _Run:
             },
         )
 
-    async def _contribute(self, task: TaskId, opened: RoundOpened) -> dict[Address, Contribution]:
+    async def _contribute(
+        self, task: TaskId, opened: RoundOpened
+    ) -> tuple[dict[Address, Contribution], dict[str, str]]:
         """Let all owners contribute at once; one that cannot does not stop the others."""
         owners = self._market.owners
         results = await asyncio.gather(
             *(owner.contribute(task, opened.round) for owner in owners), return_exceptions=True
         )
-        contributions = {}
+        contributions, refused = {}, {}
         for owner, outcome in zip(owners, results, strict=True):
             if isinstance(outcome, Contribution):
                 contributions[owner.address] = outcome
-            elif not isinstance(outcome, OmniLyticsError):
+            elif isinstance(outcome, OmniLyticsError):
+                refused[self._market.name(owner.address)] = outcome.message
+            else:
                 raise outcome
-        return contributions
+            await owner.force_if_hidden(task)
+        return contributions, refused
 
     async def _recover(
         self,
@@ -171,7 +184,7 @@ class _Run:
         accepted, rejected, named = await self._verdict(settled)
         vectors = [contributions[owner].vector for owner in accepted]
         exact = bool(np.array_equal(recovered.total, np.sum(vectors, axis=0)))
-        names = ([self._names[owner] for owner in accepted], rejected, named)
+        names = ([self._market.name(owner) for owner in accepted], rejected, named)
         return exact, names
 
     async def _verdict(
@@ -179,40 +192,26 @@ class _Run:
     ) -> tuple[list[Address], dict[str, str], dict[str, str]]:
         """Audit the round from its public transcript; it gives the reasons."""
         resolution = (await self._auditor.audit(settled)).resolution
-        rejected = {self._names[owner]: why for owner, why in resolution.rejected.items()}
-        named = {f"server {index}": why for index, why in resolution.faults.items()}
+        name = self._market.name
+        rejected = {name(owner): why for owner, why in resolution.rejected.items()}
+        members = self._market.model_owner.view.parameters.members
+        named = {name(members[server - 1]): why for server, why in resolution.faults.items()}
         return list(resolution.accepted), rejected, named
 
-    async def _pay_out(self, view: TaskView, result: DemoResult) -> int:
-        """Claim, refund, return stakes; fill in the balances; return what the contract keeps."""
-        market = self._market
-        earned: dict[Address, int] = {}
-        start = market.chain.balance(market.reader.address)
-        for owner in market.owners:
-            await owner.claim(view.task)
-            earned[owner.address] = market.reader.claimed(view.task, owner.address)
-        for index, server in enumerate(market.servers):
-            earned[server.node.address] = market.reader.fees_due(view.task, index)
-            server.node.writer.claim_fees(view.task, view.parameters.members, index)
-        market.model_owner.refund()
-        for server in market.servers:
-            server.node.writer.unregister_server()
-        kept = market.chain.balance(market.reader.address)
-        paid = sum(earned.values())
-        earned[market.model_owner.key.address] = -paid - kept
-        assert start >= paid
-        result.balances = [
-            Balance(
-                party=party.name,
-                note=party.note,
-                before_wei=party.start_wei,
-                earned_wei=earned[party.address],
-                gas_wei=party.writer.sender.gas_cost_wei,
-                after_wei=market.chain.balance(party.address),
+    def _slashes(self, task: TaskId) -> list[Slash]:
+        """Return what was slashed, each checked against its transcript."""
+        name = self._market.name
+        return [
+            Slash(
+                party=name(audited.slashed.party),
+                round=audited.slashed.round,
+                kind=FaultKind(audited.slashed.kind).name.lower().replace("_", " "),
+                amount_wei=audited.slashed.amount_wei,
+                reporter=name(audited.slashed.reporter),
+                share_wei=audited.slashed.share_wei,
             )
-            for party in market.parties
+            for audited in self._auditor.check_slashes(task)
         ]
-        return kept
 
     def _median_gas(self) -> dict[str, int]:
         """Return the median gas of each call over all parties."""

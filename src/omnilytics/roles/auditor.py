@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from omnilytics.chain.bindings.market import RoundSettled
+from omnilytics.chain.bindings.registry import Slashed
 from omnilytics.chain.evidence import settlements
 from omnilytics.chain.reader import MarketReader
-from omnilytics.chain.records import RoundSettled, challenge_seed
-from omnilytics.foundation.errors import VerificationError
-from omnilytics.foundation.units import Address, Hash32
+from omnilytics.chain.records import challenge_seed
+from omnilytics.foundation.errors import OmniLyticsError, VerificationError
+from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.protocol.certificate import check_manifest
 from omnilytics.protocol.resolve import Resolution
 from omnilytics.protocol.settlement import (
@@ -22,6 +24,8 @@ from omnilytics.protocol.settlement import (
     check_transcript,
     settlement_message,
 )
+from omnilytics.roles.faults import Equivocation, find_faults, two_answers, two_words
+from omnilytics.roles.slashes import AuditedSlash, check_slash
 from omnilytics.roles.task_view import (
     Connect,
     TaskView,
@@ -31,7 +35,9 @@ from omnilytics.roles.task_view import (
     round_context,
 )
 from omnilytics.validity.challenge import Challenge
+from omnilytics.wire.envelope import Signed, decode_signed
 from omnilytics.wire.hashing import EMPTY_ROOT
+from omnilytics.wire.messages import Fault
 from omnilytics.wire.package import Opening
 from omnilytics.wire.signatures import verify
 from omnilytics.wire.transcript import Transcript
@@ -44,6 +50,8 @@ class AuditedRound:
     settled: RoundSettled
     transcript: Transcript
     resolution: Resolution
+    faults: tuple[Fault, ...]
+    """For what its parties may be slashed."""
 
 
 class Auditor:
@@ -54,6 +62,7 @@ class Auditor:
         self._connect = connect
         self._payouts = PayoutState({}, EMPTY_ROOT)
         self._view: TaskView | None = None
+        self._faults: dict[Round, tuple[Fault, ...]] = {}
 
     async def audit(self, settled: RoundSettled) -> AuditedRound:
         """Check the next settled round of a task.
@@ -62,16 +71,80 @@ class Auditor:
             VerificationError: Something does not follow from what it claims to rest on.
             PeerError: No server publishes what the chain names.
         """
-        if self._view is None:
-            self._view = await fetch_task(self._market, settled.task, self._connect)
-        view = self._view
+        view = await self._task_view(settled.task)
         transcript = await fetch_transcript("audit", settled, view.endpoints, self._connect)
         sealed = self._sealed_round(view, settled, transcript)
         openings = await self._openings(view, transcript)
         resolution = check_transcript(transcript, sealed, openings, self._payouts)
         self._check_chain(settled, sealed, transcript)
         self._payouts = PayoutState(self._payouts.after(resolution.accepted), settled.payouts_root)
-        return AuditedRound(settled, transcript, resolution)
+        faults = find_faults(sealed, transcript, resolution, openings, view.specification)
+        self._faults[settled.round] = faults
+        return AuditedRound(settled, transcript, resolution, faults)
+
+    async def equivocations(self, task: TaskId, round_number: Round) -> tuple[Equivocation, ...]:
+        """Return what convicts servers of a round by itself, from all boards and the transcript.
+
+        Whoever has an account may bring it on chain (`MarketWriter.convict`) and gets the share.
+        """
+        view = await self._task_view(task)
+        found: dict[Address, Equivocation] = {}
+        for kind in ("seed", "final"):
+            for server, signed in (await self._answers(view, round_number, kind)).items():
+                if (evidence := two_answers(server, signed)) is not None:
+                    found.setdefault(server, evidence)
+        settled = self._market.round_settled(task, round_number)
+        if settled is not None:
+            transcript = await fetch_transcript("audit", settled, view.endpoints, self._connect)
+            sealed = self._sealed_round(view, settled, transcript)
+            for conviction in transcript.convictions:
+                sealed.check_conviction(conviction)
+                evidence = two_words(conviction, transcript.manifest, settled.seed, view.parameters)
+                found.setdefault(evidence.server, evidence)
+        return tuple(found[server] for server in sorted(found))
+
+    async def _answers(
+        self, view: TaskView, round_number: Round, kind: str
+    ) -> dict[Address, list[Signed]]:
+        """Return what servers signed of a kind in a round, by signer, from all boards."""
+        found: dict[Address, list[Signed]] = {}
+        for endpoint in view.endpoints:
+            try:
+                items = await self._connect(endpoint).board(
+                    "audit", view.task, round_number, (kind,)
+                )
+            except OmniLyticsError:
+                continue
+            for item in items[: 2 * len(view.endpoints)]:  # two of each show all there is to show
+                try:
+                    signed = decode_signed(item.body)
+                    signer = signed.signer(self._market.domain)
+                except VerificationError:
+                    continue
+                message = signed.message
+                place = (message.task, message.round)
+                if signer in view.parameters.members and place == (view.task, round_number):
+                    found.setdefault(signer, []).append(signed)
+        return found
+
+    async def _task_view(self, task: TaskId) -> TaskView:
+        if self._view is None or self._view.task != task:
+            self._view = await fetch_task(self._market, task, self._connect)
+        return self._view
+
+    def check_slashes(self, task: TaskId) -> tuple[AuditedSlash, ...]:
+        """Check everything slashed in a task, once its settled rounds are audited.
+
+        Raises:
+            VerificationError: Somebody was slashed for what no transcript or signature shows.
+        """
+        if self._view is None or self._view.task != task:
+            raise VerificationError("audit the task's settled rounds first", task=task)
+        return tuple(
+            check_slash(self._market, self._view, event, self._faults)
+            for event in self._market.events()
+            if isinstance(event, Slashed) and event.task == task
+        )
 
     def _check_chain(
         self, settled: RoundSettled, sealed: SealedRound, transcript: Transcript

@@ -8,10 +8,11 @@ opening.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from omnilytics.chain.bindings.market import RoundSettled
 from omnilytics.chain.reader import MarketReader
-from omnilytics.chain.records import RoundSettled, TaskTerms
+from omnilytics.chain.records import TaskRecord, TaskTerms
 from omnilytics.chain.records import Windows as ChainWindows
 from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, Wei, show_address
@@ -21,7 +22,11 @@ from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.transport.client import ServerClient
 from omnilytics.validity.statement import TESTS
 from omnilytics.wire.hashing import content_hash
-from omnilytics.wire.task_specification import MAX_SPECIFICATION_BYTES, TaskSpecification
+from omnilytics.wire.task_specification import (
+    MAX_SPECIFICATION_BYTES,
+    CommitteeMember,
+    TaskSpecification,
+)
 from omnilytics.wire.transcript import Transcript
 
 MAX_TRANSCRIPT_BYTES = 256 << 20
@@ -32,7 +37,11 @@ Connect = Callable[[str], ServerClient]
 
 @dataclass(frozen=True, kw_only=True)
 class TaskView:
-    """One task: its number, its checked specification, and what follows from it."""
+    """One task: its number, its checked specification, and what follows from it.
+
+    The specification's committee is filled in where it was drawn, so it may hash to something else
+    than the task's.
+    """
 
     task: TaskId
     model_owner: Address
@@ -56,17 +65,23 @@ def chain_terms(specification: TaskSpecification) -> TaskTerms:
     windows = specification.windows
     return TaskTerms(
         spec_hash=specification.hash(),
-        committee=specification.members,
+        n=specification.servers,
         t=specification.privacy,
         e=specification.errors,
         reward_wei=Wei(specification.reward_wei),
         fee_wei=Wei(specification.fee_wei),
         opening_fee_wei=Wei(specification.opening_fee_wei),
         rounds=specification.rounds,
+        max_rounds=specification.max_rounds,
         min_owners=specification.min_owners,
         max_owners=specification.max_owners,
+        min_stake_wei=Wei(specification.min_stake_wei),
+        min_bond_wei=Wei(specification.admission.min_bond_wei),
+        allow_root=specification.admission.allow_root(),
+        token=Address(specification.token),
         windows=ChainWindows(
             submission_seconds=windows.submission_seconds,
+            forced_seconds=windows.forced_seconds,
             seal_seconds=windows.seal_seconds,
             delta=windows.delta_blocks,
             confirmations=windows.confirmations,
@@ -75,6 +90,20 @@ def chain_terms(specification: TaskSpecification) -> TaskTerms:
             settlement_blocks=windows.settlement_blocks,
         ),
     )
+
+
+def read_specification(content: bytes) -> TaskSpecification:
+    """Return the specification in `content` if it is sound in itself, whatever the chain says.
+
+    Raises:
+        VerificationError: Not a specification, or too few wraparound tests.
+        UsageError: Numbers that no committee or statement can have.
+    """
+    specification = TaskSpecification.decode(content, max_bytes=MAX_SPECIFICATION_BYTES)
+    if specification.tests != TESTS:
+        raise VerificationError("too few wraparound tests", got=specification.tests, want=TESTS)
+    TaskParameters.of(specification)
+    return specification
 
 
 def check_specification(market: MarketReader, task: TaskId, content: bytes) -> TaskView:
@@ -86,46 +115,53 @@ def check_specification(market: MarketReader, task: TaskId, content: bytes) -> T
     record = market.task(task)
     if content_hash(content) != record.terms.spec_hash:
         raise VerificationError("not the specification that the contract recorded", task=task)
-    specification = TaskSpecification.decode(content, max_bytes=MAX_SPECIFICATION_BYTES)
-    if chain_terms(specification) != record.terms:
+    specification = read_specification(content)
+    # More rounds may have been paid for since.
+    if replace(chain_terms(specification), rounds=record.terms.rounds) != record.terms:
         raise VerificationError("the specification contradicts the contract's terms", task=task)
     if specification.model_owner != record.model_owner:
         raise VerificationError("the specification names another model owner", task=task)
-    if specification.tests != TESTS:
-        raise VerificationError("too few wraparound tests", got=specification.tests, want=TESTS)
-    _check_members(market, specification, record.created_block)
+    members = _members(market, record)
+    if specification.committee_mode == "named" and specification.committee != members:
+        raise VerificationError(
+            "the specification gives a server another endpoint or key than it registered", task=task
+        )
+    resolved = specification.model_copy(update={"committee": members})
     return TaskView(
         task=task,
         model_owner=record.model_owner,
-        specification=specification,
-        parameters=TaskParameters.of(specification),
+        specification=resolved,
+        parameters=TaskParameters.of(resolved),
     )
 
 
-def _check_members(
-    market: MarketReader, specification: TaskSpecification, created_block: int
-) -> None:
-    """Raise VerificationError unless every member has the endpoint and the key it registered.
+def _members(market: MarketReader, record: TaskRecord) -> tuple[CommitteeMember, ...]:
+    """Return a task's servers with the endpoints and keys they had when its committee was fixed.
 
-    Else a model owner could name servers of good repute and its own keys, and read every vector.
+    A specification must not give others: else a model owner could name servers of good repute and
+    its own keys, and read every vector.
     """
-    for member in specification.committee:
-        registered = market.registration(member.address, created_block)
-        if (member.endpoint, member.hpke_key) != (registered.endpoint, registered.hpke_key):
-            raise VerificationError(
-                "the specification gives a server another endpoint or key than it registered",
-                got=member.endpoint,
-                want=registered.endpoint,
-                server=show_address(member.address),
-            )
+    if not record.committee:
+        raise VerificationError(
+            "the task's servers are not drawn yet", hint="draw them first", task=record.task
+        )
+    profiles = market.profiles(record.task)
+    return tuple(
+        CommitteeMember(address=address, endpoint=profile.endpoint, hpke_key=profile.hpke_key)
+        for address, profile in zip(record.committee, profiles, strict=True)
+    )
 
 
 async def fetch_task(market: MarketReader, task: TaskId, connect: Connect) -> TaskView:
     """Fetch and check a task's specification from any server of its committee."""
-    terms = market.task(task).terms
-    endpoints = [market.server(address).endpoint for address in terms.committee]
-    content = await fetch_blob("publish", terms.spec_hash, endpoints, connect)
+    content = await fetch_specification(market, task, connect)
     return check_specification(market, task, content)
+
+
+async def fetch_specification(market: MarketReader, task: TaskId, connect: Connect) -> bytes:
+    """Fetch the specification that the contract recorded, from any server of its committee."""
+    endpoints = [profile.endpoint for profile in market.profiles(task)]
+    return await fetch_blob("publish", market.task(task).terms.spec_hash, endpoints, connect)
 
 
 async def fetch_blob(phase: str, name: Hash32, endpoints: list[str], connect: Connect) -> bytes:

@@ -81,6 +81,18 @@ def identify(header: str | None, *, now: int, signer: Address, domain: Domain) -
     Raises:
         VerificationError: Missing, too old, or signed by another key.
     """
+    request, sender = read_request(header, now=now, domain=domain)
+    if sender != signer:
+        raise VerificationError("request was signed by another key", want=show_address(signer))
+    return request
+
+
+def read_request(header: str | None, *, now: int, domain: Domain) -> tuple[Request, Address]:
+    """Return the recent request in `header` and who signed it, whoever that is.
+
+    Raises:
+        VerificationError: Missing, too old, or signed by no key.
+    """
     if header is None:
         raise VerificationError("request is not authenticated", want=f"header {HEADER}")
     if len(header) > 2 * MAX_ENVELOPE_BYTES:
@@ -94,6 +106,4 @@ def identify(header: str | None, *, now: int, signer: Address, domain: Domain) -
         raise VerificationError("not a Request message", got=type(request).__name__)
     if abs(now - request.time) > MAX_AGE_SECONDS:
         raise VerificationError("request is too old", got=request.time, want=f"about {now}")
-    if signed.signer(domain) != signer:
-        raise VerificationError("request was signed by another key", want=show_address(signer))
-    return request
+    return request, signed.signer(domain)

@@ -13,6 +13,7 @@ import httpx
 
 from omnilytics.foundation.errors import MalformedError, PeerError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
+from omnilytics.transport.consents import CONSENTS_PATH, decode_consent
 from omnilytics.transport.meter import Meter
 from omnilytics.wire import cbor
 from omnilytics.wire.record import Record
@@ -36,6 +37,10 @@ class ServerClient:
         self.endpoint = endpoint
         self._http = http
         self._meter = meter or Meter()
+
+    async def post_consent(self, body: bytes, headers: dict[str, str]) -> bytes:
+        """Ask the server to agree to a task (model owner); returns its signature of `Consent`."""
+        return decode_consent(await self._call("publish", "POST", CONSENTS_PATH, body, headers))
 
     async def put_artefact(
         self, task: TaskId, content_hash: Hash32, content: bytes, headers: dict[str, str]

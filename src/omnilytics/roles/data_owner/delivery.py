@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from omnilytics.foundation.errors import OmniLyticsError, PeerError
+from omnilytics.foundation.errors import OmniLyticsError
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.protocol.certificate import check_certificate
 from omnilytics.protocol.context import RoundContext
@@ -18,6 +18,8 @@ from omnilytics.wire.messages import Held, Receipt
 from omnilytics.wire.package import SealedPackage
 from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.transcript import Certificate, HeldSignature, ReceiptSignature
+
+MAX_CERTIFICATE_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +33,20 @@ class Delivery:
     now: Callable[[], float]
     randomness: Randomness
 
-    async def submit(self, sealed: list[SealedPackage]) -> Certificate:
-        """Send every server its package, leave what could not be delivered, get certified."""
+    @property
+    def enough(self) -> int:
+        """How many servers must hold a certificate to have it sealed: 2e + 1.
+
+        Any n - e that sign a manifest then include an honest one that insists on it.
+        """
+        return 2 * self.view.parameters.committee.errors + 1
+
+    async def certify(self, sealed: list[SealedPackage]) -> Certificate:
+        """Send every server its package, leave what could not be delivered, get certified.
+
+        Raises:
+            VerificationError: Too few servers answered.
+        """
         receipts = await asyncio.gather(*(self._send_package(package) for package in sealed))
         missing = [
             package for package, receipt in zip(sealed, receipts, strict=True) if receipt is None
@@ -53,7 +67,6 @@ class Delivery:
             task=self.context.task,
             round_number=self.context.round,
         )
-        await self._publish(certificate)
         return certificate
 
     async def _send_package(self, sealed: SealedPackage) -> ReceiptSignature | None:
@@ -129,31 +142,36 @@ class Delivery:
             signature=signed.signature,
         )
 
-    async def _publish(self, certificate: Certificate) -> None:
-        """Give the certificate to all servers.
-
-        It must be sealed once 2e + 1 took it: any n - e that sign a manifest then include an honest
-        one that insists on it.
-        """
-        enough = 2 * self.view.parameters.committee.errors + 1
+    async def publish(self, certificate: Certificate) -> set[int]:
+        """Give the certificate to all servers; return those that took it."""
         body = certificate.encode()
-        results = await asyncio.gather(
+        task, number = self.context.task, self.context.round
+        taken = await asyncio.gather(
             *(
-                succeeds(
-                    self.connect(endpoint).post_certificate(
-                        self.context.task, self.context.round, body
-                    )
-                )
+                succeeds(self.connect(endpoint).post_certificate(task, number, body))
                 for endpoint in self.view.endpoints
             )
         )
-        if sum(results) < enough:
-            raise PeerError(
-                "too few servers took the certificate",
-                got=sum(results),
-                want=enough,
-                hint="submit again before the submission deadline",
-            )
+        return {server for server, took in enumerate(taken, start=1) if took}
+
+    async def shown_by(self, certificate: Certificate) -> set[int]:
+        """Return the servers that show a certificate of this submission on their boards."""
+        shown = await asyncio.gather(
+            *(self._shows(endpoint, certificate) for endpoint in self.view.endpoints)
+        )
+        return {server for server, shows in enumerate(shown, start=1) if shows}
+
+    async def _shows(self, endpoint: str, certificate: Certificate) -> bool:
+        task, number = self.context.task, self.context.round
+        try:
+            items = await self.connect(endpoint).board("submit", task, number, ("certificate",))
+            found = [
+                Certificate.decode(item.body, max_bytes=MAX_CERTIFICATE_BYTES) for item in items
+            ]
+        except OmniLyticsError:
+            return False
+        wanted = (certificate.owner, certificate.commitment)
+        return wanted in {(entry.owner, entry.commitment) for entry in found}
 
     def _authenticate(self, path: str, body: bytes) -> dict[str, str]:
         return authenticate(

@@ -16,7 +16,7 @@ from omnilytics.algebra.fixed_point import IntegerVector, round_vector
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.records import Phase, TransactionReceipt
 from omnilytics.chain.writer import MarketWriter
-from omnilytics.foundation.errors import OmniLyticsError, VerificationError
+from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Address, Round, TaskId, Wei
 from omnilytics.learning.datasets import Batch
@@ -26,6 +26,7 @@ from omnilytics.perturbation.artefact import Artefact, decode_artefact
 from omnilytics.perturbation.losses import Loss
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package import PackageBuilder
+from omnilytics.roles.admission import check_admitted
 from omnilytics.roles.data_owner.delivery import Delivery, succeeds
 from omnilytics.roles.task_view import (
     Connect,
@@ -73,6 +74,8 @@ class _Sent:
     vector: IntegerVector
     clip_factor: float
     certificate: Certificate | None = None
+    taken_by: set[int] = field(default_factory=set)
+    forced: bool = False
     answered: set[int] = field(default_factory=set)
 
     def __repr__(self) -> str:
@@ -143,14 +146,25 @@ class DataOwner:
         Raises:
             ModelError: The artefact is refused or the gradient is not finite.
             PeerError: Too few servers took the submission.
+            VerificationError: The task does not admit this owner; the hint says what it takes.
         """
         view = await self.view(task)
+        check_admitted(self.market, view.parameters.admission, self.address)
         context = round_context(self.market, task, round_number)
         sent = self._sent.get(task)
         if sent is None or sent.context != context:
             sent = self._sent[task] = await self._prepare(view, context)
+        delivery = self._delivery(view, context)
         with self.meter.measure("submit"):
-            sent.certificate = await self._delivery(view, context).submit(sent.sealed)
+            sent.certificate = await delivery.certify(sent.sealed)
+            sent.taken_by = await delivery.publish(sent.certificate)
+        if len(sent.taken_by) < delivery.enough:
+            raise PeerError(
+                "too few servers took the certificate",
+                got=len(sent.taken_by),
+                want=delivery.enough,
+                hint="submit again before the submission deadline, or force the certificate",
+            )
         return Contribution(
             round=round_number,
             certificate=sent.certificate,
@@ -167,6 +181,36 @@ class DataOwner:
             packages = await asyncio.to_thread(self.build_packages, view, context, rounded)
             sealed = await asyncio.to_thread(self._seal, view, context, packages)
         return _Sent(context, packages, sealed, rounded, factor)
+
+    async def force_if_hidden(self, task: TaskId) -> TransactionReceipt | None:
+        """Put the certificate on chain if too few servers hold it; None where that is needless.
+
+        To be called after `contribute`, whether it failed or not, and before the last
+        `forced_seconds` of the submission window: every server then insists on sealing the
+        submission. It costs the owner some 200,000 to 400,000 gas.
+
+        Raises:
+            ChainError: The contract refused it.
+            FundsError: The owner cannot pay for it.
+        """
+        sent = self._sent.get(task)
+        if sent is None or sent.certificate is None or sent.forced:
+            return None
+        view = await self.view(task)
+        state = self.market.round_state(task)
+        closes = state.submission_deadline - view.specification.windows.forced_seconds
+        present = (state.round, state.phase) == (sent.context.round, Phase.OPEN)
+        if not present or self.market.chain.head_timestamp() >= closes:
+            return None
+        delivery = self._delivery(view, sent.context)
+        if len(sent.taken_by) < delivery.enough:  # an answer may have been lost
+            sent.taken_by |= await delivery.shown_by(sent.certificate)
+        if len(sent.taken_by) >= delivery.enough:
+            return None
+        body = sent.certificate.encode()
+        receipt = await asyncio.to_thread(self.writer.force_submission, task, body)
+        sent.forced = True
+        return receipt
 
     async def answer_complaints(self, task: TaskId) -> bool:
         """Open the package of a server that complains about it; tell whether there was one.

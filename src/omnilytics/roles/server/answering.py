@@ -67,6 +67,12 @@ class Answering:
         self._sealed = sealed
         return sealed
 
+    def known_challenge(self, seed: Hash32) -> Challenge | None:
+        """Return the challenge of a seed if it was the latest round's, which is costly to make."""
+        if self._sealed is None or self._sealed.seed != seed:
+            return None
+        return self._sealed.challenge
+
     async def step(self, view: TaskView, state: RoundRecord) -> bool:
         """Do what can be done now on a sealed round; tell whether anything changed."""
         changed = self._sign_seed(view, state)
@@ -78,7 +84,7 @@ class Answering:
         changed |= await self._pull_words(view, state, sealed)
         if self._node.chain.head() >= state.sealed_block + view.specification.windows.words_blocks:
             changed |= self._open_if_accused(view, state, sealed)
-            changed |= await self._pull_openings(view, state, sealed)
+            changed |= await self.pull_openings(view, state, sealed)
         return changed
 
     # the seed
@@ -278,7 +284,8 @@ class Answering:
                 changed |= self._keep_opening(view, state, opening)
         return changed
 
-    async def _pull_openings(self, view: TaskView, state: RoundRecord, sealed: SealedRound) -> bool:
+    async def pull_openings(self, view: TaskView, state: RoundRecord, sealed: SealedRound) -> bool:
+        """Fetch and check the openings that peers show; tell whether any was new."""
         changed = False
         endpoints = self._node.endpoints(view)
         for item in await self._node.pull(view, state.round, (board.OPENING,)):

@@ -26,6 +26,7 @@ OPENING = "opening"
 TRANSCRIPT = "transcript"
 SETTLEMENT = "settlement"
 FINAL = "final"
+FAULT = "fault"
 
 PUBLIC_KINDS = frozenset(
     {
@@ -40,6 +41,7 @@ PUBLIC_KINDS = frozenset(
         TRANSCRIPT,
         SETTLEMENT,
         FINAL,
+        FAULT,
     }
 )
 
@@ -66,4 +68,5 @@ def most_new(kind: str, parameters: TaskParameters) -> int:
         SEED: 2 * servers,
         FINAL: 2 * servers,
         SETTLEMENT: 4 * servers * servers,
+        FAULT: servers * (servers + submissions),
     }.get(kind, 0)

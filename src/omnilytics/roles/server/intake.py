@@ -11,6 +11,7 @@ from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
 from omnilytics.protocol.certificate import check_certificate
 from omnilytics.protocol.package import check_header, check_package
+from omnilytics.roles.admission import check_admitted
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.task_view import TaskView, check_specification, round_context
 from omnilytics.transport.authentication import check_bound, identify
@@ -37,7 +38,7 @@ class Intake:
         """Return the request in `header` if the task's model owner signed it, before any body."""
         market = self._node.market
         record = market.task(task)
-        if self._node.address not in record.terms.committee:
+        if self._node.address not in record.committee:
             raise VerificationError("this server is not in the task's committee", task=task)
         return identify(header, now=now, signer=record.model_owner, domain=market.domain)
 
@@ -175,8 +176,7 @@ class Intake:
         sealed = SealedPackage.decode(body, max_bytes=limit)
         header = sealed.header
         _check_address(header, task, round_number, owner)
-        if not view.parameters.admission.admits(owner):
-            raise VerificationError("the task does not admit this owner", owner=show_address(owner))
+        check_admitted(self._node.market, view.parameters.admission, owner)
         context = round_context(self._node.market, task, round_number)
         check_header(header, parameters=view.parameters, context=context)
         repository = self._node.repository

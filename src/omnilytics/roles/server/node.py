@@ -14,11 +14,12 @@ from omnilytics.foundation.errors import OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.protocol.certificate import merge_certificates
 from omnilytics.roles.server import board
+from omnilytics.roles.server.policy import ServerPolicy
 from omnilytics.roles.task_view import (
     Connect,
     TaskView,
     check_specification,
-    fetch_task,
+    fetch_specification,
 )
 from omnilytics.storage.repository import PublicRecord, Repository
 from omnilytics.transport.client import BoardItem
@@ -41,6 +42,7 @@ class ServerNode:
     writer: MarketWriter
     connect: Connect
     meter: Meter = field(default_factory=Meter)
+    policy: ServerPolicy = field(default_factory=ServerPolicy)
     _views: dict[TaskId, TaskView] = field(default_factory=dict)
 
     @property
@@ -56,15 +58,14 @@ class ServerNode:
     async def view(self, task: TaskId) -> TaskView:
         """Return the checked task, from the own store or else from a peer."""
         if task not in self._views:
-            terms = self.market.task(task).terms
-            if self.address not in terms.committee:
+            record = self.market.task(task)
+            if self.address not in record.committee:
                 raise VerificationError("this server is not in the task's committee", task=task)
-            own = self.repository.published(terms.spec_hash)
-            if own is not None:
-                self._views[task] = check_specification(self.market, task, own)
-            else:
-                self._views[task] = await fetch_task(self.market, task, self.connect)
-                self.repository.publish(self._views[task].specification.encode())
+            content = self.repository.published(record.terms.spec_hash)
+            if content is None:
+                content = await fetch_specification(self.market, task, self.connect)
+            self._views[task] = check_specification(self.market, task, content)
+            self.repository.publish(content)
         return self._views[task]
 
     def endpoints(self, view: TaskView) -> list[str]:
@@ -99,8 +100,13 @@ class ServerNode:
             if known.commitment != certificate.commitment:
                 return False  # n - e receipts for two commitments take more than e liars
             certificate = merge_certificates(known, certificate)
-            if len(certificate.receipts) == len(known.receipts):
-                return False
+        own = (
+            known
+            if pulled
+            else self.certificates(task, round_number, (kind,)).get(certificate.owner)
+        )
+        if own is not None and len(certificate.receipts) == len(own.receipts):
+            return False
         body = certificate.encode()
         return self.publish_record(task, round_number, kind, 0, certificate.owner, body)
 
@@ -139,7 +145,11 @@ class ServerNode:
         want: type[SignedMessage],
         body: bytes,
     ) -> bool:
-        """Keep a committee member's signed message of this round; raises VerificationError."""
+        """Keep a committee member's signed message of this round; raises VerificationError.
+
+        The same message under another signature is no other one: it takes no room from a second
+        message that would convict its signer.
+        """
         signed = decode_signed(body)
         message = signed.message
         if not isinstance(message, want) or (message.task, message.round) != (
@@ -148,8 +158,14 @@ class ServerNode:
         ):
             raise VerificationError("not a message of this kind and round", want=want.__name__)
         server = view.server_of(signed.signer(self.market.domain))
-        records = self.repository.records(view.task, round_number, (kind,))
-        if sum(record.server == server for record in records) >= board.MAX_SIGNED[kind]:
+        known = [
+            entry.message
+            for signer, entry in self.signed_records(view.task, round_number, kind)
+            if signer == server
+        ]
+        if message in known:
+            return False
+        if len(known) >= board.MAX_SIGNED[kind]:
             raise VerificationError("more messages than an honest server sends", server=server)
         return self.publish_record(view.task, round_number, kind, server, b"", body)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from omnilytics.algebra import kernels
 from omnilytics.algebra.field import FieldVector
-from omnilytics.chain.records import RoundSettled
+from omnilytics.chain.bindings.market import RoundSettled
 from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Round, TaskId
 from omnilytics.protocol.package import read_share

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from omnilytics.chain.records import RoundRecord
 from omnilytics.foundation.errors import ChainError, MalformedError, VerificationError
+from omnilytics.foundation.units import Hash32, Round, TaskId
 from omnilytics.protocol.certificate import (
     build_manifest,
     check_certificate,
@@ -25,9 +26,12 @@ from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.task_view import TaskView
 from omnilytics.transport.client import BoardItem
 from omnilytics.wire.envelope import decode_signed
+from omnilytics.wire.hashing import content_hash
 from omnilytics.wire.messages import SealVote
 from omnilytics.wire.transcript import Certificate, Manifest
 
+MAX_FORCED_BYTES = 8_192
+"""Longest certificate that the contract takes on chain."""
 MANIFESTS_PER_TURN = 4
 """Whose turn it is proposes again when certificates become known; each turn has room of its own."""
 
@@ -38,12 +42,15 @@ class Sealing:
     def __init__(self, node: ServerNode, complaints: Complaints) -> None:
         self._node = node
         self._complaints = complaints
+        self._forced_round: tuple[TaskId, Round] | None = None
+        self._forced_seen: set[Hash32] = set()
 
     async def step(self, view: TaskView, state: RoundRecord) -> bool:
         """Do what can be done now, after the submission deadline; tell whether anything changed."""
         node = self._node
         server = view.server_of(node.address)
-        changed = await self._pull(view, state)
+        changed = self._take_forced(view, state)
+        changed |= await self._pull(view, state)
         changed |= await self._complaints.step(view, state)
         now = node.chain.head_timestamp()
         if now < answer_cut_off(view, state):
@@ -80,6 +87,41 @@ class Sealing:
                 return manifest
         return None
 
+    def _take_forced(self, view: TaskView, state: RoundRecord) -> bool:
+        """Insist on the certificates that owners put on chain, as if they had come here in time.
+
+        Each is looked at once: it is at most `MAX_FORCED_BYTES` long, so about sixty signatures,
+        and one whose owner did not sign it, or is not admitted, costs one.
+        """
+        if self._forced_round != (view.task, state.round):
+            self._forced_round, self._forced_seen = (view.task, state.round), set()
+        changed = False
+        for event in self._node.market.forced_submissions(view.task, state.round):
+            name = content_hash(event.certificate)
+            if name in self._forced_seen:
+                continue
+            self._forced_seen.add(name)
+            try:
+                certificate = self._certificate(view, state, event.certificate, MAX_FORCED_BYTES)
+            except VerificationError:
+                continue
+            changed |= self._node.publish_certificate(view.task, state.round, certificate)
+        return changed
+
+    def _certificate(
+        self, view: TaskView, state: RoundRecord, body: bytes, max_bytes: int
+    ) -> Certificate:
+        """Return the certificate in `body`; raises VerificationError unless it holds."""
+        certificate = Certificate.decode(body, max_bytes=max_bytes)
+        check_certificate(
+            certificate,
+            parameters=view.parameters,
+            domain=self._node.market.domain,
+            task=view.task,
+            round_number=state.round,
+        )
+        return certificate
+
     async def _pull(self, view: TaskView, state: RoundRecord) -> bool:
         """Fetch certificates and votes from all, manifests from whose turn it is."""
         turn = sequencer(view, state, self._node.chain.head_timestamp())
@@ -93,14 +135,7 @@ class Sealing:
     def _keep(self, view: TaskView, state: RoundRecord, item: BoardItem) -> bool:
         node = self._node
         if item.kind == board.CERTIFICATE:
-            certificate = Certificate.decode(item.body, max_bytes=MAX_CERTIFICATE_BYTES)
-            check_certificate(
-                certificate,
-                parameters=view.parameters,
-                domain=node.market.domain,
-                task=view.task,
-                round_number=state.round,
-            )
+            certificate = self._certificate(view, state, item.body, MAX_CERTIFICATE_BYTES)
             return node.publish_certificate(view.task, state.round, certificate, pulled=True)
         if item.kind == board.MANIFEST:
             manifest = Manifest.decode(item.body, max_bytes=board.MAX_MANIFEST_BYTES)

@@ -15,6 +15,8 @@ from omnilytics.roles.server.complaints import (
     complaint_cut_off,
     hearing_cut_off,
 )
+from omnilytics.roles.server.consenting import Consenting
+from omnilytics.roles.server.faulting import Faulting
 from omnilytics.roles.server.intake import Intake
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.server.releasing import Releasing
@@ -39,12 +41,14 @@ class Server:
 
     def __init__(self, node: ServerNode) -> None:
         self.node = node
+        self.consenting = Consenting(node)
         self.intake = Intake(node)
         self.complaints = Complaints(node, self.intake)
         self.sealing = Sealing(node, self.complaints)
         self.answering = self.make_answering()
         self.settling = Settling(node, self.answering)
         self.releasing = Releasing(node, self.settling)
+        self.faulting = Faulting(node, self.answering, self.settling)
 
     def make_answering(self) -> Answering:
         """Return the part that answers challenges; tests and the demo put a liar here."""
@@ -93,6 +97,8 @@ class Server:
             return StepResult(changed=False)
         view = await self.node.view(task)
         changed = await self._finalise(view, state)
+        over = state.phase == Phase.IDLE
+        changed |= await self.faulting.step(view, Round(state.round if over else state.round - 1))
         if state.phase == Phase.OPEN:
             return await self._step_open(view, state, changed)
         if state.phase == Phase.SEALED:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from omnilytics.chain.records import RoundRecord, RoundSettled, SignedSettlement
+from omnilytics.chain.bindings.market import RoundSettled
+from omnilytics.chain.records import RoundRecord, SignedSettlement
 from omnilytics.foundation.errors import ChainError, OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, TaskId
 from omnilytics.protocol.certificate import check_manifest
@@ -252,14 +253,14 @@ class Settling:
         ):
             # Whoever they accuse could not have opened its package in time (!).
             raise VerificationError("the transcript holds words that were shown too late")
-        openings = await self._openings(view, state, sealed, transcript)
+        openings = await self.named_openings(view, sealed, transcript)
         listed = replace(sealed, manifest=transcript.manifest)
         resolution = check_transcript(transcript, listed, openings, payouts)
         if len(resolution.standing) < view.parameters.quorum:
             raise VerificationError("fewer than n - e servers stand")
 
-    async def _openings(
-        self, view: TaskView, state: RoundRecord, sealed: SealedRound, transcript: Transcript
+    async def named_openings(
+        self, view: TaskView, sealed: SealedRound, transcript: Transcript
     ) -> dict[tuple[Address, int], Opening]:
         """Return the openings that a transcript names, by hash."""
         certificates = {entry.owner: entry for entry in transcript.manifest.certificates}

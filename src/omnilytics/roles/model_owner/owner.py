@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from omnilytics.algebra import kernels
 from omnilytics.algebra.field import FieldVector
 from omnilytics.algebra.fixed_point import IntegerVector, from_field
+from omnilytics.chain.bindings.market import RoundOpened, RoundSettled
 from omnilytics.chain.reader import MarketReader
-from omnilytics.chain.records import RoundOpened, RoundSettled, TransactionReceipt
+from omnilytics.chain.records import TransactionReceipt
 from omnilytics.chain.writer import MarketWriter
 from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
 from omnilytics.foundation.randomness import Randomness
@@ -28,10 +29,10 @@ from omnilytics.learning.training import Trainer
 from omnilytics.perturbation.artefact import Artefact, encode_artefact
 from omnilytics.perturbation.gauge import analyse
 from omnilytics.perturbation.secret import GaugeSecret, sample_secret
+from omnilytics.roles.model_owner.engaging import Engaging
 from omnilytics.roles.task_view import (
     Connect,
     TaskView,
-    chain_terms,
     check_specification,
     round_context,
     task_layout,
@@ -87,6 +88,14 @@ class ModelOwner:
         self._connect = connect
         self._randomness = randomness
         self._now = now
+        self._engaging = Engaging(
+            key=key,
+            market=market,
+            writer=writer,
+            connect=connect,
+            randomness=randomness,
+            now=now,
+        )
         self._structure = analyse(trainer.graph)
         self._secrets: dict[Round, GaugeSecret] = {}
         self._view: TaskView | None = None
@@ -99,8 +108,14 @@ class ModelOwner:
         return self._view
 
     async def publish_task(self, specification: TaskSpecification) -> TaskView:
-        """Escrow the whole task on chain and give every server its specification."""
-        task = self.writer.create_task(chain_terms(specification))
+        """Find the task's servers, escrow its rounds on chain, publish its specification.
+
+        A repeat, after a failure or not, takes up the task that there is and pays nothing.
+
+        Raises:
+            PeerError: A named server does not agree, or too few took the specification.
+        """
+        task = await self._engaging.engage(specification)
         content = specification.encode()
         self._view = check_specification(self.market, task, content)
         await self._publish(task, Round(0), content)
@@ -150,9 +165,9 @@ class ModelOwner:
         with self.meter.measure("optimise"):
             self.trainer.step(recovered.gradients)
 
-    def refund(self) -> TransactionReceipt:
+    def close_task(self) -> TransactionReceipt:
         """Close the task and take back what no settled round used."""
-        return self.writer.refund(self.view.task)
+        return self.writer.close_task(self.view.task)
 
     async def _publish(self, task: TaskId, round_number: Round, content: bytes) -> None:
         """Give content to the committee; n - e servers must take it."""

@@ -1,0 +1,5 @@
+"""The model owner: finding a committee for a task, and training through it."""
+
+from omnilytics.roles.model_owner.owner import ModelOwner, RecoveredRound
+
+__all__ = ["ModelOwner", "RecoveredRound"]
