@@ -112,8 +112,8 @@ def test_content_is_flushed_before_the_rename_and_the_folder_after(
     monkeypatch.setattr(os, "fsync", flush)
     monkeypatch.setattr(Path, "replace", rename)
     ContentFiles(tmp_path).put(b"content")
-    # first the new shard of the folder, then the content, then its name
-    assert steps == ["flush folder", "flush file", "rename", "flush folder"]
+    # the way to the folder, its new shard, then the content, then its name
+    assert steps == ["flush folder", "flush folder", "flush file", "rename", "flush folder"]
 
 
 def test_folders_are_the_owners_alone(tmp_path: Path) -> None:

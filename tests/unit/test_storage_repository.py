@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,7 @@ from wire_samples import address, digest
 
 from omnilytics.foundation.errors import ConfigError, VerificationError
 from omnilytics.foundation.units import Address, Round, TaskId
-from omnilytics.storage.repository import SCHEMA_VERSION, PublicRecord, Repository
+from omnilytics.storage.repository import PublicRecord, Repository
 from omnilytics.wire.hashing import content_hash
 
 TASK, ROUND = TaskId(1), Round(2)
@@ -257,7 +256,7 @@ def test_a_folder_belongs_to_one_server(tmp_path: Path) -> None:
         {"contract": address("another contract")},
         {"server": address("another server")},
     ):
-        with pytest.raises(ConfigError, match="another server, contract or version") as caught:
+        with pytest.raises(ConfigError, match="another server or contract") as caught:
             open_folder(tmp_path, **other)
         error = caught.value
         assert error.hint
@@ -266,19 +265,9 @@ def test_a_folder_belongs_to_one_server(tmp_path: Path) -> None:
     open_folder(tmp_path).close()
 
 
-def test_another_schema_is_refused(tmp_path: Path) -> None:
-    open_folder(tmp_path).close()
-    with sqlite3.connect(tmp_path / "server.db") as connection:
-        connection.execute("UPDATE identity SET schema_version = ?", (SCHEMA_VERSION + 1,))
-    connection.close()
-    with pytest.raises(ConfigError, match=f"schema {SCHEMA_VERSION + 1}") as caught:
-        open_folder(tmp_path)
-    assert caught.value.hint
-
-
 def test_writes_survive_a_power_cut(tmp_path: Path) -> None:
     repository = open_folder(tmp_path)
-    with repository._engine.connect() as connection:
+    with repository.database.engine.connect() as connection:
         settings = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
             for name in ("journal_mode", "synchronous", "busy_timeout")

@@ -1,1 +1,5 @@
-"""What a server keeps: records in a database, bulk content in files under their hash."""
+"""What a server keeps: records in a database, bulk content in files under their hash.
+
+`repository` is what roles use; `migration`, `backup`, `reconciliation` and `retention` are for
+operators and the daemon; `jobs`, `outbox` and `cursors` hold the daemon's own work.
+"""

@@ -2,109 +2,38 @@
 
 Rules that live here because a database enforces them across restarts: one commitment per owner and
 round for a receipt, one value per lock (seed lock, final lock), one use per request nonce, and
-public records that are only ever added. Every write is committed before the method
-returns, or with the others of its `batch`.
+public records that are only ever added. Every write is on the device before the method returns, or
+with the others of its `batch`. What one of them answers holds for all processes on one database.
+
+A restored store forgot what happened after its back-up: it refuses to answer until it is
+reconciled, and afterwards in every round that it may have forgotten (reconciliation.py).
 """
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    CompoundSelect,
-    Connection,
-    Integer,
-    LargeBinary,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    bindparam,
-    create_engine,
-    event,
-    func,
-    select,
-    union,
-)
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import CompoundSelect, bindparam, func, select, union
 
 from omnilytics.foundation.errors import ConfigError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
-from omnilytics.storage.files import ContentFiles
+from omnilytics.storage import schema
+from omnilytics.storage.cursors import Cursors
+from omnilytics.storage.database import FILES_LOCK, Database, default_url
+from omnilytics.storage.errors import StorageUnavailableError, disk_errors
+from omnilytics.storage.files import ContentFiles, sync_folder
+from omnilytics.storage.jobs import Jobs
+from omnilytics.storage.migration import open_schema
+from omnilytics.storage.outbox import Outbox
 from omnilytics.wire.hashing import content_hash
 
-SCHEMA_VERSION = 1
-
-_metadata = MetaData()
-_identity = Table(
-    "identity",
-    _metadata,
-    Column("only", Integer, primary_key=True),
-    Column("schema_version", Integer, nullable=False),
-    Column("chain_id", BigInteger, nullable=False),
-    Column("contract", LargeBinary(20), nullable=False),
-    Column("server", LargeBinary(20), nullable=False),
-)
-_records = Table(
-    "records",
-    _metadata,
-    Column("task", BigInteger),
-    Column("round", Integer),
-    Column("kind", String(32)),
-    Column("server", Integer),
-    Column("subject", LargeBinary(64)),
-    Column("digest", LargeBinary(32)),
-    Column("body", LargeBinary, nullable=False),
-    Column("received_block", BigInteger, nullable=False),
-    PrimaryKeyConstraint("task", "round", "kind", "server", "subject", "digest"),
-)
-_submissions = Table(
-    "submissions",
-    _metadata,
-    Column("task", BigInteger),
-    Column("round", Integer),
-    Column("owner", LargeBinary(20)),
-    Column("commitment", LargeBinary(32)),
-    Column("package", LargeBinary(32), nullable=False),
-    PrimaryKeyConstraint("task", "round", "owner", "commitment"),
-)
-_receipts = Table(
-    "receipts",
-    _metadata,
-    Column("task", BigInteger),
-    Column("round", Integer),
-    Column("owner", LargeBinary(20)),
-    Column("commitment", LargeBinary(32), nullable=False),
-    PrimaryKeyConstraint("task", "round", "owner"),
-)
-_held = Table(
-    "held_packages",
-    _metadata,
-    Column("task", BigInteger),
-    Column("round", Integer),
-    Column("server", Integer),
-    Column("owner", LargeBinary(20)),
-    Column("package", LargeBinary(32), nullable=False),
-    PrimaryKeyConstraint("task", "round", "server", "owner"),
-)
-_locks = Table(
-    "locks",
-    _metadata,
-    Column("task", BigInteger),
-    Column("round", Integer),
-    Column("kind", String(32)),
-    Column("value", LargeBinary(64), nullable=False),
-    PrimaryKeyConstraint("task", "round", "kind"),
-)
-_nonces = Table("request_nonces", _metadata, Column("nonce", LargeBinary(32), primary_key=True))
-_published = Table("published", _metadata, Column("content", LargeBinary(32), primary_key=True))
+LOST = "lost"
+"""Cause of a reconciliation: a fresh database of a server that may have had another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,43 +53,69 @@ class PublicRecord:
         return content_hash(self.body)
 
 
-class _Batches(threading.local):
-    """The open batch of each thread."""
-
-    connection: Connection | None = None
-
-
-_INSERTS = {"sqlite": sqlite.insert}
-
 # The most frequent query, built once: building it anew costs more than running it.
 _RECORDS = (
-    select(_records)
+    select(schema.records)
     .where(
-        _records.c.task == bindparam("task"),
-        _records.c.round == bindparam("round"),
-        _records.c.kind.in_(bindparam("kinds", expanding=True)),
+        schema.records.c.task == bindparam("task"),
+        schema.records.c.round == bindparam("round"),
+        schema.records.c.kind.in_(bindparam("kinds", expanding=True)),
     )
-    .order_by(_records.c.kind, _records.c.server, _records.c.subject, _records.c.digest)
+    .order_by(
+        schema.records.c.kind,
+        schema.records.c.server,
+        schema.records.c.subject,
+        schema.records.c.digest,
+    )
 )
 
 
 class Repository:
-    """One server's database and files in one folder."""
+    """One server's database and files."""
 
-    def __init__(self, folder: Path, *, chain_id: int, contract: Address, server: Address) -> None:
-        """Open or create; raises ConfigError where the folder is another server's or schema's."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        chain_id: int,
+        contract: Address,
+        server: Address,
+        database_url: str | None = None,
+        reconcile_when_new: bool = False,
+    ) -> None:
+        """Open or create; raises ConfigError where the store is another server's or schema's.
+
+        Args:
+            folder: Where the files are, and the SQLite database.
+            chain_id: The chain of `contract`.
+            contract: The market.
+            server: The server whose store this is.
+            database_url: `sqlite:///...` or `postgresql+psycopg://...` for another database.
+            reconcile_when_new: A fresh store answers nothing before `reconcile`: a server with a
+                past, whose store was lost, may have answered already (protocol.md section 7).
+        """
+        with disk_errors(folder):
+            if not folder.exists():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                sync_folder(folder.parent)
         folder.chmod(0o700)  # it holds shares, whatever its mode was before
+        self.folder = folder
         self.files = ContentFiles(folder / "content")
-        self._engine = create_engine(f"sqlite:///{folder / 'server.db'}", hide_parameters=True)
-        self._batches = _Batches()
-        event.listen(self._engine, "connect", _configure_sqlite)
-        _metadata.create_all(self._engine)
-        self._claim_identity(folder, chain_id, contract, server)
+        self.database = Database(database_url or default_url(folder))
+        self.cursors = Cursors(self.database)
+        self.jobs = Jobs(self.database)
+        self.outbox = Outbox(self.database)
+        try:
+            open_schema(self.database)
+            self._claim_identity(chain_id, contract, server, reconcile_when_new)
+            sync_folder(folder)  # the name of a new database must outlast a power cut too
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Release the database connections."""
-        self._engine.dispose()
+        self.database.close()
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -168,19 +123,36 @@ class Repository:
 
         Of this thread only, and with no waiting inside: the database is locked meanwhile.
         """
-        with self._engine.begin() as connection:
-            self._batches.connection = connection
-            try:
-                yield
-            finally:
-                self._batches.connection = None
+        with self.database.batch():
+            yield
+
+    @contextmanager
+    def storing(self) -> Iterator[None]:
+        """Like `batch`, for files together with the rows that name them.
+
+        Garbage collection, which deletes files that no row names, waits meanwhile.
+        """
+        with self.database.batch():
+            self.database.hold(FILES_LOCK, shared=True)
+            yield
+
+    def check_reconciled(self) -> None:
+        """Raise StorageUnavailableError if the store was restored and not reconciled since."""
+        with self.database.reading() as connection:
+            cause = connection.execute(select(schema.reconciliation.c.cause)).scalar_one_or_none()
+        if cause is not None:
+            raise StorageUnavailableError(
+                "the store may have forgotten answers that this server gave",
+                got=cause,
+                hint="run `omnilytics server reconcile`; until then the server stays silent",
+            )
 
     # public records
 
     def add_record(self, task: TaskId, round_number: Round, record: PublicRecord) -> bool:
         """Add a record; return False where the same one was there already."""
-        return self._insert(
-            _records,
+        return self.database.insert(
+            schema.records,
             task=task,
             round=round_number,
             kind=record.kind,
@@ -196,7 +168,7 @@ class Repository:
     ) -> list[PublicRecord]:
         """Return the round's records of these kinds, in one order on every server."""
         values = {"task": task, "round": round_number, "kinds": list(kinds)}
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             return [
                 PublicRecord(
                     kind=row.kind,
@@ -216,15 +188,16 @@ class Repository:
         """Store a checked package durably; a repeat changes nothing."""
         if self.package(task, round_number, owner, commitment) is not None:
             return
-        name = self.files.put(package)  # on disk before the row that names it
-        self._insert(
-            _submissions,
-            task=task,
-            round=round_number,
-            owner=owner,
-            commitment=commitment,
-            package=name,
-        )
+        with self.storing():
+            name = self.files.put(package)  # on disk before the row that names it
+            self.database.insert(
+                schema.submissions,
+                task=task,
+                round=round_number,
+                owner=owner,
+                commitment=commitment,
+                package=name,
+            )
 
     def package(
         self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32
@@ -243,14 +216,14 @@ class Repository:
     def _package_name(
         self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32
     ) -> Hash32 | None:
-        columns = _submissions.c
+        columns = schema.submissions.c
         query = select(columns.package).where(
             columns.task == task,
             columns.round == round_number,
             columns.owner == owner,
             columns.commitment == commitment,
         )
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             name = connection.execute(query).scalar_one_or_none()
         return None if name is None else Hash32(name)
 
@@ -258,13 +231,22 @@ class Repository:
         self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32
     ) -> None:
         """Record that a receipt is given; raises VerificationError for a second commitment."""
-        self._insert(_receipts, task=task, round=round_number, owner=owner, commitment=commitment)
-        columns = _receipts.c
+        columns = schema.receipts.c
         query = select(columns.commitment).where(
             columns.task == task, columns.round == round_number, columns.owner == owner
         )
-        with self._reading() as connection:
-            first = Hash32(connection.execute(query).scalar_one())
+        with self.database.batch() as connection:
+            if self._may_answer(task, round_number):
+                self.database.insert(
+                    schema.receipts,
+                    task=task,
+                    round=round_number,
+                    owner=owner,
+                    commitment=commitment,
+                )
+            first = connection.execute(query).scalar_one_or_none()
+        if first is None:
+            raise _forgotten(task, round_number)
         if first != commitment:
             raise VerificationError(
                 "the owner already submitted in this round",
@@ -276,12 +258,12 @@ class Repository:
     def owner_count(self, task: TaskId, round_number: Round) -> int:
         """Return how many owners have a receipt or a held package in this round."""
         query = select(func.count()).select_from(_owners(task, round_number).subquery())
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
     def knows_owner(self, task: TaskId, round_number: Round, owner: Address) -> bool:
         """Tell whether the owner has a receipt or a held package in this round."""
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             rows = connection.execute(_owners(task, round_number))
             return any(bytes(row.owner) == owner for row in rows)
 
@@ -292,8 +274,18 @@ class Repository:
         first = self._held_name(task, round_number, server, owner)
         if first is not None:  # a second one must not fill the disk
             return first
-        name = self.files.put(package)
-        self._insert(_held, task=task, round=round_number, server=server, owner=owner, package=name)
+        with self.storing():
+            if not self._may_answer(task, round_number):
+                raise _forgotten(task, round_number)
+            name = self.files.put(package)
+            self.database.insert(
+                schema.held_packages,
+                task=task,
+                round=round_number,
+                server=server,
+                owner=owner,
+                package=name,
+            )
         kept = self._held_name(task, round_number, server, owner)
         assert kept is not None
         return kept
@@ -306,29 +298,67 @@ class Repository:
     # locks, nonces, published content
 
     def lock(self, task: TaskId, round_number: Round, kind: str, value: bytes) -> bytes:
-        """Store `value` unless the lock already has one; return the value that holds."""
-        self._insert(_locks, task=task, round=round_number, kind=kind, value=value)
-        columns = _locks.c
+        """Store `value` unless the lock already has one; return the value that holds.
+
+        Raises:
+            VerificationError: The lock has no value, and a reconciliation found that this server
+                may have given it one before the store was restored.
+            StorageUnavailableError: The store was restored and not reconciled since.
+        """
+        columns = schema.locks.c
         query = select(columns.value).where(
             columns.task == task, columns.round == round_number, columns.kind == kind
         )
-        with self._reading() as connection:
-            return bytes(connection.execute(query).scalar_one())
+        with self.database.batch() as connection:
+            if self._may_answer(task, round_number):
+                self.database.insert(
+                    schema.locks, task=task, round=round_number, kind=kind, value=value
+                )
+            held = connection.execute(query).scalar_one_or_none()
+        if held is None:
+            raise _forgotten(task, round_number)
+        return bytes(held)
 
-    def use_nonce(self, nonce: Hash32) -> bool:
-        """Record a request's nonce; return False where it was used before."""
-        return self._insert(_nonces, nonce=nonce)
+    def _may_answer(self, task: TaskId, round_number: Round) -> bool:
+        """Tell whether this store remembers all answers of the round that were given."""
+        self.check_reconciled()
+        barred = schema.barred_rounds.c
+        query = select(barred.through_round).where(barred.task == task)
+        with self.database.reading() as connection:
+            through = connection.execute(query).scalar_one_or_none()
+        return through is None or round_number > through
 
-    def publish(self, content: bytes) -> Hash32:
-        """Store content that anyone may fetch by its hash."""
-        name = self.files.put(content)
-        self._insert(_published, content=name)
+    def use_nonce(self, nonce: Hash32, *, now: int | None = None) -> bool:
+        """Record a request's nonce; return False where it was used before.
+
+        Args:
+            nonce: Of the request.
+            now: Unix seconds by the clock that judges the age of requests; None for the system's.
+        """
+        used_at = int(time.time()) if now is None else now
+        with self.database.batch():
+            self.check_reconciled()
+            return self.database.insert(schema.request_nonces, nonce=nonce, used_at=used_at)
+
+    def publish(self, content: bytes, *, task: TaskId | None = None) -> Hash32:
+        """Store content that anyone may fetch by its hash.
+
+        Args:
+            content: Anything public.
+            task: What it belongs to, so that it can be deleted long after the task was closed;
+                None keeps it for ever.
+        """
+        with self.storing():
+            name = self.files.put(content)
+            self.database.insert(schema.published, content=name)
+            if task is not None:
+                self.database.insert(schema.published_for, task=task, content=name)
         return name
 
     def published(self, name: Hash32) -> bytes | None:
         """Return published content; shares, which are files too, are never returned."""
-        query = select(_published).where(_published.c.content == name)
-        with self._reading() as connection:
+        query = select(schema.published).where(schema.published.c.content == name)
+        with self.database.reading() as connection:
             if connection.execute(query).one_or_none() is None:
                 return None
         return self.files.get(name)
@@ -336,66 +366,48 @@ class Repository:
     def _held_name(
         self, task: TaskId, round_number: Round, server: int, owner: Address
     ) -> Hash32 | None:
-        columns = _held.c
+        columns = schema.held_packages.c
         query = select(columns.package).where(
             columns.task == task,
             columns.round == round_number,
             columns.server == server,
             columns.owner == owner,
         )
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             name = connection.execute(query).scalar_one_or_none()
         return None if name is None else Hash32(name)
 
-    def _insert(self, table: Table, **values: object) -> bool:
-        """Insert a row; return False where its key exists. Committed at once or by `batch`."""
-        insert = _INSERTS[self._engine.dialect.name]
-        statement = insert(table).values(**values).on_conflict_do_nothing()
-        connection = self._batches.connection
-        if connection is not None:
-            return connection.execute(statement).rowcount == 1
-        with self._engine.begin() as fresh:
-            return fresh.execute(statement).rowcount == 1
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        """Give the connection of this thread's batch, which sees its own writes, or a fresh one."""
-        if self._batches.connection is not None:
-            yield self._batches.connection
-        else:
-            with self._engine.connect() as connection:
-                yield connection
-
     def _claim_identity(
-        self, folder: Path, chain_id: int, contract: Address, server: Address
+        self, chain_id: int, contract: Address, server: Address, reconcile_when_new: bool
     ) -> None:
-        mine = (SCHEMA_VERSION, chain_id, contract, server)
-        self._insert(
-            _identity,
-            only=1,
-            schema_version=SCHEMA_VERSION,
-            chain_id=chain_id,
-            contract=contract,
-            server=server,
-        )
-        with self._engine.connect() as connection:
-            row = connection.execute(select(_identity)).one()
-        stored = (row.schema_version, row.chain_id, row.contract, row.server)
-        if stored != mine:
-            self.close()
+        mine = {"chain_id": chain_id, "contract": contract, "server": server}
+        with self.database.batch() as connection:
+            if self.database.insert(schema.identity, only=1, **mine) and reconcile_when_new:
+                self.database.insert(schema.reconciliation, only=1, cause=LOST)
+            row = connection.execute(select(schema.identity)).one()
+        stored = (row.chain_id, bytes(row.contract), bytes(row.server))
+        if stored != (chain_id, contract, server):
             raise ConfigError(
-                "the data folder belongs to another server, contract or version",
+                "the store belongs to another server or contract",
                 got=_show_identity(*stored),
-                want=_show_identity(*mine),
-                hint="name another data folder",
-                folder=folder,
+                want=_show_identity(chain_id, contract, server),
+                hint="name another data folder or database",
+                folder=self.folder,
+                database=self.database.place,
             )
 
 
-def _show_identity(schema: int, chain_id: int, contract: Address, server: Address) -> str:
-    return (
-        f"schema {schema}, chain {chain_id}, "
-        f"contract {show_address(contract)}, server {show_address(server)}"
+def _show_identity(chain_id: int, contract: bytes, server: bytes) -> str:
+    shown = (show_address(Address(one)) for one in (contract, server))
+    return "chain {}, contract {}, server {}".format(chain_id, *shown)
+
+
+def _forgotten(task: TaskId, round_number: Round) -> VerificationError:
+    return VerificationError(
+        "this server may have answered in this round before its store was restored",
+        hint="it answers again from the next round on",
+        task=task,
+        round=round_number,
     )
 
 
@@ -404,14 +416,6 @@ def _owners(task: TaskId, round_number: Round) -> CompoundSelect[Any]:
     return union(
         *(
             select(table.c.owner).where(table.c.task == task, table.c.round == round_number)
-            for table in (_receipts, _held)
+            for table in (schema.receipts, schema.held_packages)
         )
     )
-
-
-def _configure_sqlite(connection: object, _record: object) -> None:
-    cursor = connection.cursor()  # type: ignore[attr-defined]
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")  # a receipt must survive a power cut
-    cursor.execute("PRAGMA busy_timeout = 5000")
-    cursor.close()
