@@ -117,7 +117,7 @@ def _bench(dimension: int, servers: int) -> _Bench:
             min_owners=1,
             max_owners=1,
             reward_wei=0,
-            admission=Admission(mode="open"),
+            admission=Admission(mode="open", min_bond_wei=0),
         ),
         context=RoundContext(
             domain=Domain(1, Address(bytes(20))),

@@ -10,7 +10,9 @@ import typer
 from omnilytics.cli.output import print_json, reported_errors
 
 application = typer.Typer(
-    help="Measure the work of owners and servers.", no_args_is_help=True, add_completion=False
+    help="Measure the work of owners, servers and contracts.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 Dimensions = Annotated[
@@ -39,6 +41,34 @@ def check(
     from omnilytics.benchmark import check as work
 
     _run(work, dimension, servers, repeats, json)
+
+
+@application.command()
+def gas(
+    servers: Annotated[
+        list[int] | None, typer.Option(help="Servers in the committee; may be repeated.")
+    ] = None,
+    owners: Annotated[
+        list[int] | None, typer.Option(help="Data owners that a round pays; may be repeated.")
+    ] = None,
+    chain: Annotated[
+        str | None, typer.Option(help="URL of a development chain; default: one in this process.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Contracts: what every call costs, in the first and in later rounds."""
+    from omnilytics.benchmark import gas as work
+
+    with reported_errors(as_json=json):
+        rows = work(servers=servers, owners=owners, chain_url=chain)
+        if json:
+            print_json({"rows": rows})
+            return
+        for row in rows:
+            typer.echo(
+                f"{row['call']:<22} n = {row['n']:>2}  t = {row['t']}  e = {row['e']}  "
+                f"{row['owners']:>5,} owners  round {row['round'] or '-'}  {row['gas']:>8,} gas"
+            )
 
 
 def _run(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from omnilytics import __version__
-from omnilytics.cli import bench, demo
+from omnilytics.cli import account, bench, demo
 from omnilytics.cli.output import narrate
 
 application = typer.Typer(
@@ -20,6 +20,7 @@ application = typer.Typer(
     add_completion=False,
 )
 application.command("demo")(demo.demo)
+application.add_typer(account.application, name="account")
 application.add_typer(bench.application, name="bench")
 
 
