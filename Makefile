@@ -8,7 +8,7 @@ MARKET := src/omnilytics/chain/artefacts/Market.json
 ANVIL := 1.7.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core attacks test-slow coverage campaign analyse devnet-tools fuzz lint types bench clean
+.PHONY: help setup demo test test-core attacks test-slow test-processes coverage campaign analyse devnet-tools fuzz lint types bench clean
 
 help:
 	@echo "make demo       train a model through a market in one process (first run installs)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-core  attack the core: thousands of adversarial trials, one table; privacy by counting"
 	@echo "make attacks    run the attacks again and record the table in docs/attacks.md"
 	@echo "make test-slow  run the tests that take longer"
+	@echo "make test-processes  run server processes on anvil, minutes"
 	@echo "make coverage   branch coverage of the core"
 	@echo "make campaign   100,000 random calls of the contracts, checked against a model"
 	@echo "make analyse    static analysers over the contracts"
@@ -47,7 +48,7 @@ demo: setup
 
 test: setup
 	@echo "test: unit, property, contract and end-to-end tests"
-	@$(BIN)/pytest -q -n auto -m "not slow" --ignore=tests/attacks --ignore=tests/privacy $(ARGS)
+	@$(BIN)/pytest -q -n auto -m "not slow and not processes" --ignore=tests/attacks --ignore=tests/privacy $(ARGS)
 
 test-core: setup
 	@echo "test-core: attacks on the core and privacy tests"
@@ -60,6 +61,10 @@ attacks: setup
 test-slow: setup
 	@echo "test: the slower suites"
 	@$(BIN)/pytest -q -n auto -m slow --ignore=tests/attacks --ignore=tests/privacy $(ARGS)
+
+test-processes: setup devnet-tools
+	@echo "test: server processes on anvil, stopped, killed, starved"
+	@$(BIN)/pytest -q -m processes tests/e2e $(ARGS)
 
 coverage: setup
 	@echo "coverage: branches of algebra, sharing, validity, protocol; all must be taken"

@@ -11,25 +11,18 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import FastAPI, Header, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
 
-from omnilytics.foundation.errors import (
-    ChainError,
-    MalformedError,
-    OmniLyticsError,
-    PeerError,
-    UsageError,
-    VerificationError,
-)
+from omnilytics.api.problems import NotFoundError, add_problem_handlers
+from omnilytics.api.work import InPlace, Work
+from omnilytics.foundation.errors import MalformedError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.roles.server import Server
 from omnilytics.transport.authentication import HEADER
 from omnilytics.transport.client import MEDIA_TYPE, aggregate_path, artefact_path
 from omnilytics.transport.consents import CONSENTS_PATH, MAX_CONSENT_BYTES
 
-PROBLEM_TYPE = "application/problem+json"
+__all__ = ["NotFoundError", "create_application"]
+
 MAX_ARTEFACT_BYTES = 1 << 30
 
 TaskPath = Annotated[int, Path(ge=1, lt=1 << 63)]
@@ -40,59 +33,76 @@ ServerPath = Annotated[int, Path(ge=1, le=13)]
 Authentication = Annotated[str | None, Header(alias=HEADER)]
 
 
-def create_application(server: Server, *, now: Callable[[], float] = time.time) -> FastAPI:
+def create_application(
+    server: Server, *, now: Callable[[], float] = time.time, work: Work | None = None
+) -> FastAPI:
     """Return the application that serves one server.
 
     Args:
         server: The server.
         now: Clock in unix seconds, for the age of authenticated requests.
+        work: Where requests are worked on, while the application's own loop moves bytes; that loop
+            by default.
     """
+    work = work or InPlace()
     application = FastAPI(title="OmniLytics server", version="1")
-    application.add_exception_handler(OmniLyticsError, _problem)
-    application.add_exception_handler(RequestValidationError, _bad_parameter)
-    application.add_exception_handler(HTTPException, _no_route)
-    _add_consent_route(application, server, now)
-    _add_content_routes(application, server, now)
-    _add_round_routes(application, server, now)
+    add_problem_handlers(application)
+    _add_consent_route(application, server, now, work)
+    _add_content_routes(application, server, now, work)
+    _add_round_routes(application, server, now, work)
     return application
 
 
-def _add_consent_route(application: FastAPI, server: Server, now: Callable[[], float]) -> None:
+def _add_consent_route(
+    application: FastAPI, server: Server, now: Callable[[], float], work: Work
+) -> None:
     @application.post(CONSENTS_PATH)
     async def post_consent(request: Request, authentication: Authentication = None) -> Response:
         """Agree to a task that is to be created (its model owner); returns the signature."""
         signed, sender = server.consenting.identify(authentication, int(now()))
         body = await _body(request, MAX_CONSENT_BYTES)
         return _content(
-            server.consenting.consent(body, path=CONSENTS_PATH, request=signed, sender=sender)
+            await work.call(
+                lambda: server.consenting.consent(
+                    body, path=CONSENTS_PATH, request=signed, sender=sender
+                )
+            )
         )
 
 
-def _add_content_routes(application: FastAPI, server: Server, now: Callable[[], float]) -> None:
+def _add_content_routes(
+    application: FastAPI, server: Server, now: Callable[[], float], work: Work
+) -> None:
     @application.put("/v1/tasks/{task}/artefacts/{name}", status_code=204)
     async def put_artefact(
         task: TaskPath, name: HashPath, request: Request, authentication: Authentication = None
     ) -> Response:
         """Store the task's specification or a round's artefact (the task's model owner)."""
-        signed = server.intake.identify_model_owner(TaskId(task), authentication, int(now()))
+        signed = await work.call(
+            lambda: server.intake.identify_model_owner(TaskId(task), authentication, int(now()))
+        )
         content = await _body(request, MAX_ARTEFACT_BYTES)
         content_hash = Hash32(bytes.fromhex(name))
-        server.intake.store_artefact(
-            TaskId(task),
-            content_hash,
-            content,
-            path=artefact_path(TaskId(task), content_hash),
-            request=signed,
+        await work.call(
+            lambda: server.intake.store_artefact(
+                TaskId(task),
+                content_hash,
+                content,
+                path=artefact_path(TaskId(task), content_hash),
+                request=signed,
+            )
         )
         return Response(status_code=204)
 
     @application.get("/v1/blobs/{name}")
     async def get_blob(name: HashPath) -> Response:
         """Return published content by its BLAKE3 hash."""
-        return _content(server.blob(Hash32(bytes.fromhex(name))))
+        return _content(await work.call(lambda: server.blob(Hash32(bytes.fromhex(name)))))
 
 
-def _add_round_routes(application: FastAPI, server: Server, now: Callable[[], float]) -> None:
+def _add_round_routes(
+    application: FastAPI, server: Server, now: Callable[[], float], work: Work
+) -> None:
     prefix = "/v1/tasks/{task}/rounds/{round_number}"
 
     @application.put(prefix + "/submissions/{owner}")
@@ -105,14 +115,18 @@ def _add_round_routes(application: FastAPI, server: Server, now: Callable[[], fl
     ) -> Response:
         """Store this server's sealed package (its owner); returns the signed receipt."""
         signed = server.intake.identify_owner(_address(owner), authentication, int(now()))
-        body = await _body(request, await server.intake.package_limit(TaskId(task)))
-        receipt = await server.intake.accept_package(
-            TaskId(task),
-            Round(round_number),
-            _address(owner),
-            body,
-            path=request.url.path,
-            request=signed,
+        body = await _body(
+            request, await work.run(lambda: server.intake.package_limit(TaskId(task)))
+        )
+        receipt = await work.run(
+            lambda: server.intake.accept_package(
+                TaskId(task),
+                Round(round_number),
+                _address(owner),
+                body,
+                path=request.url.path,
+                request=signed,
+            )
         )
         return _content(receipt)
 
@@ -127,15 +141,19 @@ def _add_round_routes(application: FastAPI, server: Server, now: Callable[[], fl
     ) -> Response:
         """Keep another server's sealed package (its owner); returns the signed Held message."""
         signed = server.intake.identify_owner(_address(owner), authentication, int(now()))
-        body = await _body(request, await server.intake.package_limit(TaskId(task)))
-        held = await server.intake.hold_package(
-            TaskId(task),
-            Round(round_number),
-            index,
-            _address(owner),
-            body,
-            path=request.url.path,
-            request=signed,
+        body = await _body(
+            request, await work.run(lambda: server.intake.package_limit(TaskId(task)))
+        )
+        held = await work.run(
+            lambda: server.intake.hold_package(
+                TaskId(task),
+                Round(round_number),
+                index,
+                _address(owner),
+                body,
+                path=request.url.path,
+                request=signed,
+            )
         )
         return _content(held)
 
@@ -145,7 +163,11 @@ def _add_round_routes(application: FastAPI, server: Server, now: Callable[[], fl
     ) -> Response:
         """Return a sealed package kept for another server."""
         return _content(
-            server.held_package(TaskId(task), Round(round_number), index, _address(owner))
+            await work.call(
+                lambda: server.held_package(
+                    TaskId(task), Round(round_number), index, _address(owner)
+                )
+            )
         )
 
     @application.post(prefix + "/certificates", status_code=204)
@@ -154,14 +176,18 @@ def _add_round_routes(application: FastAPI, server: Server, now: Callable[[], fl
     ) -> Response:
         """Publish an owner's certificate."""
         body = await _body(request, 64 << 10)
-        await server.intake.accept_certificate(TaskId(task), Round(round_number), body)
+        await work.run(
+            lambda: server.intake.accept_certificate(TaskId(task), Round(round_number), body)
+        )
         return Response(status_code=204)
 
     @application.post(prefix + "/openings", status_code=204)
     async def post_opening(task: TaskPath, round_number: RoundPath, request: Request) -> Response:
         """Answer a complaint: an owner opens the package that a server could not use."""
-        body = await _body(request, await server.intake.package_limit(TaskId(task)))
-        await server.accept_answer(TaskId(task), Round(round_number), body)
+        body = await _body(
+            request, await work.run(lambda: server.intake.package_limit(TaskId(task)))
+        )
+        await work.run(lambda: server.accept_answer(TaskId(task), Round(round_number), body))
         return Response(status_code=204)
 
     @application.get(prefix + "/board")
@@ -171,19 +197,25 @@ def _add_round_routes(application: FastAPI, server: Server, now: Callable[[], fl
         kinds: Annotated[str, Query(max_length=256)],
     ) -> Response:
         """Return the public records of the given kinds, separated by commas."""
-        return _content(server.board(TaskId(task), Round(round_number), tuple(kinds.split(","))))
+        return _content(
+            await work.call(
+                lambda: server.board(TaskId(task), Round(round_number), tuple(kinds.split(",")))
+            )
+        )
 
     @application.post(prefix + "/aggregate")
     async def post_aggregate(
         task: TaskPath, round_number: RoundPath, authentication: Authentication = None
     ) -> Response:
         """Return the sealed share of the sum (the task's model owner)."""
-        sealed = await server.releasing.aggregate(
-            TaskId(task),
-            Round(round_number),
-            path=aggregate_path(TaskId(task), Round(round_number)),
-            header=authentication,
-            now=int(now()),
+        sealed = await work.run(
+            lambda: server.releasing.aggregate(
+                TaskId(task),
+                Round(round_number),
+                path=aggregate_path(TaskId(task), Round(round_number)),
+                header=authentication,
+                now=int(now()),
+            )
         )
         return _content(sealed)
 
@@ -204,45 +236,5 @@ def _content(content: bytes | None) -> Response:
     return Response(content, media_type=MEDIA_TYPE)
 
 
-class NotFoundError(OmniLyticsError):
-    """Content that this server does not have."""
-
-    code = "not-found"
-
-
 def _address(text: str) -> Address:
     return Address(bytes.fromhex(text[2:]))
-
-
-_STATUS: tuple[tuple[type[OmniLyticsError], int], ...] = (
-    (NotFoundError, 404),
-    (MalformedError, 400),
-    (VerificationError, 403),
-    (UsageError, 400),
-    (PeerError, 503),
-    (ChainError, 503),
-)
-
-
-async def _problem(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, OmniLyticsError)
-    return _answer(error, next((code for kind, code in _STATUS if isinstance(error, kind)), 500))
-
-
-async def _bad_parameter(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    place = ".".join(str(step) for step in first["loc"])
-    return _answer(MalformedError(f"{place}: {first['msg']}"), 400)
-
-
-async def _no_route(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    return _answer(NotFoundError(error.detail), error.status_code)
-
-
-def _answer(error: OmniLyticsError, status: int) -> JSONResponse:
-    body = {"type": f"urn:omnilytics:{error.code}", "title": error.message, "status": status}
-    details = error.as_dict() if status < 500 else {"code": error.code}  # own trouble stays in logs
-    body |= {name: value for name, value in details.items() if name != "message"}
-    return JSONResponse(body, status_code=status, media_type=PROBLEM_TYPE)

@@ -382,8 +382,9 @@ class MarketWriter:
     def _send(self, target: Address, call: Call[object], value: Wei) -> TransactionReceipt:
         raw = self.sender.send(target, call.data, value=value, gas=GAS_LIMITS[call.name])
         self.gas.record(call.name, raw.gas_used)
-        self.last_receipt = receipt_of(self.reader, raw)
-        return self.last_receipt
+        receipt = receipt_of(self.reader, raw)
+        self.last_receipt = receipt
+        return receipt
 
     def _check_round(self, task: TaskId, round_number: int) -> None:
         """The contract signs for its own round: say so better than "bad signature" would."""

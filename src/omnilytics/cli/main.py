@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from omnilytics import __version__
-from omnilytics.cli import account, bench, demo
+from omnilytics.cli import account, bench, config, demo, server
 from omnilytics.cli.output import narrate
 
 application = typer.Typer(
@@ -21,6 +21,8 @@ application = typer.Typer(
 )
 application.command("demo")(demo.demo)
 application.add_typer(account.application, name="account")
+application.add_typer(server.application, name="server")
+application.add_typer(config.application, name="config")
 application.add_typer(bench.application, name="bench")
 
 

@@ -1,0 +1,95 @@
+"""Event loops in threads of their own, so that blocking work stalls no request.
+
+Reading a chain blocks for as long as the node takes to answer. Requests are therefore worked on by
+a few threads, each with its own event loop, while the main loop only moves bytes; the rounds have
+one more. What is asked beyond the threads and a bounded queue is refused at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from omnilytics.api.problems import BusyError
+from omnilytics.api.work import Work
+
+_Result = TypeVar("_Result")
+
+
+class LoopThread:
+    """A daemon thread that runs an event loop until it is stopped."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Coroutine[Any, Any, _Result]) -> Future[_Result]:
+        """Run a coroutine on the loop, from any thread, in a copy of the caller's context."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def stop(self, *, timeout_seconds: float = 1.0) -> bool:
+        """Stop the loop; tell whether the thread ended in time."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
+
+
+class Workers(Work):
+    """A few `LoopThread`s and a bounded queue before them."""
+
+    def __init__(self, count: int, waiting: int) -> None:
+        """Start `count` threads; let `waiting` further calls wait for one."""
+        self.threads = [LoopThread(f"worker-{index}") for index in range(1, count + 1)]
+        self._idle = list(self.threads)
+        self._most = count + waiting
+        self._present = 0
+        self._free = asyncio.Semaphore(count)
+
+    async def run(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Return what `work()` gives, worked on in one of the threads.
+
+        A caller that is cancelled leaves its work to end by itself: a receipt half given must not
+        be lost.
+
+        Raises:
+            BusyError: All threads are at work and the queue is full.
+        """
+        if self._present >= self._most:
+            raise BusyError("the server is at work on as many requests as it takes")
+        self._present += 1
+        try:
+            await self._free.acquire()
+        except BaseException:
+            self._present -= 1
+            raise
+        thread = self._idle.pop()
+        task = asyncio.ensure_future(asyncio.wrap_future(thread.submit(_call(work))))
+        task.add_done_callback(lambda done: self._give_back(thread, done))
+        return await asyncio.shield(task)
+
+    def stop(self, *, timeout_seconds: float = 1.0) -> None:
+        """Stop the threads that are idle; the others are daemons and end with the process."""
+        for thread in self._idle:
+            thread.stop(timeout_seconds=timeout_seconds)
+
+    def _give_back(self, thread: LoopThread, done: asyncio.Future[Any]) -> None:
+        if not done.cancelled():
+            done.exception()  # its caller may be gone
+        self._present -= 1
+        self._idle.append(thread)
+        self._free.release()
+
+
+async def _call(work: Callable[[], Awaitable[_Result]]) -> _Result:
+    return await work()

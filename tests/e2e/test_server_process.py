@@ -1,0 +1,527 @@
+"""A server as a real process on a real chain: start, serve, stop, restart, what may go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from devnet import anvil_binary, running_anvil
+from server_process import (
+    COMMAND,
+    PASSWORD,
+    RunningServer,
+    ServerFiles,
+    free_ports,
+    prepare_server,
+    running_server,
+    wait_for,
+)
+
+from omnilytics.algebra.fixed_point import IntegerVector
+from omnilytics.chain.bindings.market import RoundSettled
+from omnilytics.chain.connection import Chain, connect
+from omnilytics.chain.deploy import deploy_market
+from omnilytics.chain.reader import MarketReader
+from omnilytics.chain.sender import Sender
+from omnilytics.chain.writer import MarketWriter
+from omnilytics.demo.market import DemoMarket, set_up_market
+from omnilytics.demo.options import check_options
+from omnilytics.demo.specification import calibrate_demo, demo_specification
+from omnilytics.foundation.errors import ChainError, OmniLyticsError
+from omnilytics.foundation.randomness import SystemRandomness
+from omnilytics.foundation.units import Wei
+from omnilytics.protocol.context import RoundContext
+from omnilytics.roles.task_view import TaskView
+from omnilytics.transport.hpke import HpkeKey
+from omnilytics.wire.package import Opening
+from omnilytics.wire.signatures import SigningKey
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(anvil_binary() is None, reason="needs anvil: make devnet-tools"),
+]
+
+ETHER = 10**18
+TERM_SECONDS = 15
+CERTIFICATES = "/v1/tasks/1/rounds/1/certificates"
+
+
+@dataclass
+class World:
+    """A chain with a market and an account that can pay."""
+
+    url: str
+    chain: Chain
+    market: MarketReader
+
+
+@contextmanager
+def world_at(url: str) -> Iterator[World]:
+    chain = connect(url)
+    key = SigningKey.generate(SystemRandomness())
+    chain.fund(key.address, Wei(100 * ETHER))
+    address = deploy_market(Sender(chain, key.secret))
+    yield World(url, chain, MarketReader(chain, address))
+    chain.close()
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with running_anvil() as url, world_at(url) as found:
+        yield found
+
+
+def new_server(world: World, folder: Path, *, registered: bool = True) -> ServerFiles:
+    key = SigningKey.generate(SystemRandomness())
+    hpke_key = HpkeKey.generate(SystemRandomness())
+    world.chain.fund(key.address, Wei(10 * ETHER))
+    files = prepare_server(folder, world.url, world.market.address, key, hpke_key)
+    if registered:
+        writer = MarketWriter(world.market, Sender(world.chain, key.secret))
+        writer.register_server(files.endpoint, hpke_key.public, Wei(ETHER))
+    return files
+
+
+@pytest.fixture
+def files(world: World, tmp_path: Path) -> ServerFiles:
+    return new_server(world, tmp_path / "server")
+
+
+def run_command(files: ServerFiles, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *arguments, "--config", str(files.config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def fails_to_run(files: ServerFiles, code: int, *phrases: str) -> None:
+    """The process ends by itself with this code, says why, and shows no secret."""
+    done = run_command(files, "run")
+    assert done.returncode == code, done.stderr
+    for phrase in phrases:
+        assert phrase in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not any(secret in done.stderr + done.stdout for secret in files.secrets())
+
+
+def no_secret_in(files: ServerFiles, *more: str) -> None:
+    text = files.log.read_text()
+    assert text
+    found = [secret for secret in (*files.secrets(), *more) if secret in text]
+    assert not found
+
+
+def test_it_serves_and_a_restart_finds_its_state(files: ServerFiles) -> None:
+    with running_server(files) as server:
+        server.wait_ready()
+        public = httpx.get(files.endpoint + "/readyz")
+        assert public.status_code == 200
+        assert set(public.json()["checks"].values()) == {"ok"}
+        assert httpx.get(files.endpoint + "/healthz").json() == {"status": "alive"}
+        assert httpx.get(files.endpoint + "/metrics").status_code == 404  # private
+        answer = httpx.get(
+            files.endpoint + "/v1/blobs/" + "0" * 64, headers={"X-Request-Id": "my-request-1"}
+        )
+        assert answer.status_code == 404
+        assert answer.headers["x-request-id"] == "my-request-1"
+        assert answer.headers["content-type"] == "application/problem+json"
+        metrics = httpx.get(files.operations + "/metrics").text
+        assert 'route="/v1/blobs/{name}",status="404"} 1.0' in metrics
+        assert 'omnilytics_check_passed{check="head"} 1.0' in metrics
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started < TERM_SECONDS
+    lines = files.lines()
+    assert [line["event"] for line in lines[-2:]] == ["stopping", "stopped"]
+    told = [line for line in lines if line.get("request") == "my-request-1"]
+    assert told
+    assert told[-1]["status"] == 404
+    with running_server(files) as server:
+        server.wait_ready()
+        assert server.stop(number=signal.SIGINT) == 0
+    no_secret_in(files)
+
+
+@contextmanager
+def upload_begun(files: ServerFiles) -> Iterator[socket.socket]:
+    """A request whose body has only begun to arrive."""
+    with socket.create_connection(("127.0.0.1", files.port)) as connection:
+        head = f"POST {CERTIFICATES} HTTP/1.1\r\nHost: server\r\nContent-Length: 1000\r\n\r\n"
+        connection.sendall(head.encode() + b"x" * 10)
+        in_progress = "omnilytics_http_requests_in_progress 1.0"
+        wait_for(
+            lambda: in_progress in httpx.get(files.operations + "/metrics").text, "an upload begun"
+        )
+        yield connection
+
+
+def test_sigterm_lets_an_upload_end(files: ServerFiles) -> None:
+    with running_server(files) as server:
+        server.wait_ready()
+        with upload_begun(files) as connection:
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: any(x["event"] == "stopping" for x in files.lines()), "stopping")
+            connection.sendall(b"x" * 990)
+            assert connection.recv(4_096).startswith(b"HTTP/1.1 ")
+        assert server.wait(TERM_SECONDS) == 0
+
+
+def test_sigterm_does_not_wait_for_an_upload_that_never_ends(files: ServerFiles) -> None:
+    files.settings["operations"]["shutdown_seconds"] = 1
+    files.write()
+    with running_server(files) as server:
+        server.wait_ready()
+        with upload_begun(files) as connection:
+            server.process.send_signal(signal.SIGTERM)
+            assert server.wait(TERM_SECONDS) == 0
+            answer = connection.recv(4_096)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 2" in answer
+
+
+def test_a_second_signal_ends_at_once(files: ServerFiles) -> None:
+    with running_server(files) as server:
+        server.wait_ready()
+        with upload_begun(files):
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: any(x["event"] == "stopping" for x in files.lines()), "stopping")
+            assert server.stop() == 128 + signal.SIGTERM
+
+
+def test_one_folder_and_one_port_have_one_process(
+    world: World, files: ServerFiles, tmp_path: Path
+) -> None:
+    with running_server(files) as server:
+        server.wait_ready()
+        fails_to_run(files, 3, "another process runs on this data folder")
+        other = new_server(world, tmp_path / "other", registered=False)
+        other.settings["server"]["listen"] = f"127.0.0.1:{files.port}"
+        other.write()
+        fails_to_run(other, 3, "the port is in use", "server.listen")
+        assert server.stop() == 0
+
+
+def test_keys_that_do_not_fit(world: World, files: ServerFiles) -> None:
+    (files.folder / "password").write_text("not the password\n")
+    fails_to_run(files, 4, "wrong password")
+    (files.folder / "password").write_text(PASSWORD)
+    (files.folder / "hpke").chmod(0o644)
+    fails_to_run(files, 4, "others may read", "chmod 600")
+    (files.folder / "hpke").chmod(0o600)
+    (files.folder / "hpke").write_text("11" * 32)
+    fails_to_run(files, 4, "another HPKE key is registered", "set-profile")
+
+
+def test_a_chain_that_does_not_fit(world: World, files: ServerFiles) -> None:
+    chain = files.settings["chain"]
+    chain["chain_id"] = 1
+    files.write()
+    fails_to_run(files, 6, "another chain")
+    del chain["chain_id"]
+    good, chain["market"] = chain["market"], "0x" + "11" * 20
+    files.write()
+    fails_to_run(files, 6, "no contract at this address")
+    chain["market"], chain["url"] = good, f"http://127.0.0.1:{free_ports(1)[0]}/v3/ACCESSKEY"
+    files.write()
+    fails_to_run(files, 6, "no answer from the node")
+    assert "ACCESSKEY" not in run_command(files, "run").stderr
+
+
+def test_an_unknown_setting_is_refused(files: ServerFiles) -> None:
+    files.settings["chain"]["pol_seconds"] = 3
+    files.write()
+    fails_to_run(files, 3, "unknown setting", "did you mean chain.poll_seconds?")
+
+
+@dataclass
+class Anvil:
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def anvil_at(port: int, state: Path | None) -> Iterator[Anvil]:
+    """Run anvil on a given port, with a state that survives it."""
+    command = [str(anvil_binary()), "--hardfork", "prague", "--port", str(port), "--silent"]
+    command += ["--state", str(state)] if state is not None else []
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        try:
+            connect(url).close()
+        except ChainError:
+            return False
+        return True
+
+    try:
+        wait_for(answers, "anvil up", lambda: process.poll() is None)
+        yield Anvil(url, process)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        process.wait()
+
+
+def test_it_outlives_its_chain(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    state = tmp_path / "state.json"
+    with anvil_at(port, state) as anvil, world_at(anvil.url) as world:
+        files = new_server(world, tmp_path / "server")
+        server = RunningServer(files)
+        try:
+            server.wait_ready()
+        except BaseException:
+            server.kill()
+            raise
+    with running_process(server):
+        server.wait_for(lambda: check(server, "chain") not in (None, "ok"), "not ready")
+        assert "no answer from the node" in str(check(server, "chain"))
+        assert httpx.get(files.endpoint + "/healthz").status_code == 200
+        public = httpx.get(files.endpoint + "/readyz")
+        assert public.status_code == 503
+        assert public.json()["checks"]["chain"] == "failed"
+        assert public.headers["retry-after"]
+        with anvil_at(port, None):  # a new chain on the old port is none of ours
+            server.wait_for(lambda: "no contract" in str(check(server, "chain")), "chain refused")
+        with anvil_at(port, state):
+            server.wait_ready()
+            assert server.stop() == 0
+    events = [line["event"] for line in files.lines()]
+    assert "chain lost" in events
+    assert "chain is back" in events
+    no_secret_in(files)
+
+
+def test_a_node_that_hangs_stalls_no_other_request(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    with anvil_at(port, None) as anvil, world_at(anvil.url) as world:
+        files = new_server(world, tmp_path / "server")
+        files.settings["chain"]["request_seconds"] = 4
+        files.write()
+        with running_server(files) as server, ThreadPoolExecutor() as pool:
+            server.wait_ready()
+            anvil.process.send_signal(signal.SIGSTOP)
+            path = files.endpoint + "/v1/tasks/1/artefacts/" + "0" * 64
+            hung = [pool.submit(httpx.put, path, content=b"x", timeout=60) for _ in range(3)]
+            answered = 0
+            while not all(each.done() for each in hung):
+                assert httpx.get(files.endpoint + "/healthz", timeout=2).status_code == 200
+                assert httpx.get(files.endpoint + "/v1/blobs/" + "0" * 64, timeout=2).is_error
+                answered += 1
+            assert answered >= 3
+            assert [each.result().status_code for each in hung] == [503] * 3
+            assert all(each.result().headers["retry-after"] for each in hung)
+            anvil.process.send_signal(signal.SIGCONT)
+            server.wait_ready()
+            assert server.stop() == 0
+
+
+@contextmanager
+def running_process(server: RunningServer) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        server.kill()
+
+
+def check(server: RunningServer, name: str) -> str | None:
+    found = server.ready()
+    return None if found is None else found["checks"][name]
+
+
+def test_registration_by_the_command_line(world: World, tmp_path: Path) -> None:
+    files = new_server(world, tmp_path / "server", registered=False)
+    status = json.loads(run_command(files, "status", "--json").stdout)
+    assert status["registered"] is False
+    looked = run_command(files, "register", "--stake", "0.5 ether", "--dry-run", "--json")
+    assert looked.returncode == 0, looked.stderr
+    plan = json.loads(looked.stdout)["plan"]
+    assert plan["value_wei"] == str(ETHER // 2)
+    assert plan["network"] == "development chain"
+    for phrase in ("0.5 ether", "registry 0x", "comes back", "server withdraw", "at most"):
+        assert phrase in looked.stderr
+    assert run_command(files, "register").returncode == 2  # nobody to ask
+    assert json.loads(run_command(files, "status", "--json").stdout)["registered"] is False
+    assert run_command(files, "register", "--yes").returncode == 0
+    assert run_command(files, "add-stake", "1 ether", "--yes").returncode == 0
+    too_much = run_command(files, "add-stake", "1000 ether", "--yes")
+    assert too_much.returncode == 5
+    offered = run_command(files, "offer", "--min-fee", "1000", "--max-stake", "1 gwei", "--yes")
+    assert offered.returncode == 0, offered.stderr
+    assert run_command(files, "withdraw", "--yes").returncode == 2
+    assert run_command(files, "leave", "--yes").returncode == 0
+    status = json.loads(run_command(files, "status", "--json").stdout)
+    assert status["endpoint"] == files.endpoint
+    assert status["leaving"] is True
+    assert int(status["stake_wei"]) == ETHER + world.market.min_stake()
+    world.chain.wait_for_time(status["free_at"])
+    assert run_command(files, "withdraw", "--yes").returncode == 0
+    assert json.loads(run_command(files, "status", "--json").stdout)["registered"] is False
+
+
+def test_a_restored_server_is_silent_until_it_is_reconciled(
+    files: ServerFiles, tmp_path: Path
+) -> None:
+    saved = tmp_path / "saved"
+    with running_server(files) as server:
+        server.wait_ready()
+        done = run_command(files, "backup", str(saved), "--json")  # while it runs
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["lost"] == []
+        assert server.stop() == 0
+    files.settings["server"]["data"] = "again"
+    files.write()
+    assert run_command(files, "restore", str(saved)).returncode == 0
+    fails_to_run(files, 3, "omnilytics server reconcile")
+    assert run_command(files, "reconcile").returncode == 0
+    assert run_command(files, "migrate").returncode == 0
+    with running_server(files) as server:
+        server.wait_ready()
+        assert run_command(files, "reconcile").returncode == 3  # not while it runs
+        assert server.stop() == 0
+
+
+# a round
+
+
+@dataclass
+class Distributed:
+    """A market whose servers are processes."""
+
+    market: DemoMarket
+    servers: list[RunningServer]
+    blinds: list[bytes]
+
+
+@asynccontextmanager
+async def distributed(url: str, folder: Path) -> AsyncIterator[Distributed]:
+    options = check_options(dataset="breast-cancer", owners=5, rounds=2, servers=5, chain_url=url)
+    market = set_up_market(options, folder / "demo")
+    servers = []
+    for index, each in enumerate(market.servers):
+        node = each.node
+        files = prepare_server(
+            folder / f"server-{index}", url, market.reader.address, node.key, node.hpke_key
+        )
+        files.settings["chain"]["request_seconds"] = 60
+        files.write()
+        node.writer.set_profile(files.endpoint, node.hpke_key.public)
+        market.network._clients[files.endpoint] = httpx.AsyncClient(timeout=30)
+        servers.append(RunningServer(files))
+    blinds: list[bytes] = []
+    for owner in market.owners:
+        _watch_blinds(owner, blinds)
+    try:
+        for server in servers:
+            server.wait_ready()
+        yield Distributed(market, servers, blinds)
+    finally:
+        for server in servers:
+            server.kill()
+        await market.close()
+
+
+def _watch_blinds(owner: Any, blinds: list[bytes]) -> None:
+    build = owner.build_packages
+
+    def watched(view: TaskView, context: RoundContext, vector: IntegerVector) -> list[Opening]:
+        openings: list[Opening] = build(view, context, vector)
+        blinds.extend(opening.blind for opening in openings)
+        return openings
+
+    owner.build_packages = watched
+
+
+async def _advance(market: DemoMarket, view: TaskView) -> None:
+    """Let time pass on the chain, slowly enough for processes."""
+    state = market.reader.round_state(view.task)
+    if state.phase.name == "OPEN":
+        market.chain.jump(market.chain.head_timestamp() + 15)
+    else:
+        market.chain.mine(1)
+    await asyncio.sleep(1.0)
+
+
+def test_processes_settle_rounds_and_tell_no_secret(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        (port,) = free_ports(1)
+        with anvil_at(port, None) as anvil:
+            async with distributed(anvil.url, tmp_path) as world:
+                view = await _two_rounds(world)
+                _stop_while_the_node_hangs(world, anvil)
+                _tell_no_secret(world, view)
+
+    asyncio.run(scenario())
+
+
+async def _two_rounds(world: Distributed) -> TaskView:
+    market = world.market
+    view = await market.model_owner.publish_task(demo_specification(market, calibrate_demo(market)))
+    for number in (1, 2):
+        opened = await market.model_owner.open_round()
+        entries = await asyncio.gather(
+            *(owner.contribute(view.task, opened.round) for owner in market.owners[:2])
+        )
+        market.chain.wait_for_time(opened.submission_deadline)
+        if number == 2:  # killed while the round is to be sealed: nothing is lost
+            victim = world.servers[0]
+            victim.kill()
+            world.servers[0] = RunningServer(victim.files)
+        while (settled := market.reader.round_settled(view.task, opened.round)) is None:
+            await _advance(market, view)
+            assert market.reader.round_voided(view.task, opened.round) is None
+        recovered = await _recovered(market, view, settled)
+        assert settled.accepted_count == 2
+        total = entries[0].vector + entries[1].vector
+        assert (recovered == total).all()
+    world.servers[0].wait_ready()
+    text = httpx.get(world.servers[1].files.operations + "/metrics").text
+    assert "omnilytics_rounds_settled_total 2.0" in text
+    assert 'omnilytics_locks_given_total{kind="final"} 2.0' in text
+    assert "omnilytics_submissions_stored_total 4.0" in text
+    return view
+
+
+def _stop_while_the_node_hangs(world: Distributed, anvil: Anvil) -> None:
+    """Steps are under way that wait for the node much longer than the process may."""
+    anvil.process.send_signal(signal.SIGSTOP)
+    time.sleep(1.0)  # for every server to have asked and to wait
+    for server in world.servers:
+        server.process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    assert [server.wait() for server in world.servers] == [0] * len(world.servers)
+    assert time.monotonic() - started < TERM_SECONDS
+
+
+def _tell_no_secret(world: Distributed, view: TaskView) -> None:
+    shown = {secret for blind in world.blinds for secret in _written(blind)}
+    for server in world.servers:
+        no_secret_in(server.files, *shown)
+        assert "Traceback" not in server.files.log.read_text()
+        lines = server.files.lines()
+        assert any(line.get("task") == view.task and line.get("round") == 2 for line in lines)
+
+
+async def _recovered(market: DemoMarket, view: TaskView, settled: RoundSettled) -> IntegerVector:
+    for _ in range(30):
+        try:
+            return (await market.model_owner.recover(settled.round)).total
+        except OmniLyticsError:
+            await _advance(market, view)
+    raise AssertionError("no sum was released")
+
+
+def _written(secret: bytes) -> tuple[str, ...]:
+    return secret.hex(), base64.b64encode(secret).decode(), repr(secret)[2:-1]
