@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 from contract_world import STAKE, World, shared_world
+from devnet import anvil_binary, running_anvil
 
 from omnilytics.chain.bindings.market import RoundOpened, TaskCreated
-from omnilytics.chain.connection import Chain, connect
+from omnilytics.chain.connection import connect
 from omnilytics.chain.deploy import deploy_market
 from omnilytics.chain.embedded import embedded_chain
 from omnilytics.chain.reader import MarketReader
 from omnilytics.foundation.errors import ChainError
 from omnilytics.foundation.units import Address, Hash32, Round, Wei
-
-ANVIL = os.environ.get("OMNILYTICS_ANVIL") or shutil.which("anvil")
 
 
 @pytest.fixture
@@ -118,27 +113,20 @@ def test_reprs_hide_keys() -> None:
     assert Address(world.servers[0].address).hex() in repr(world.servers[0])
 
 
-@pytest.mark.skipif(ANVIL is None, reason="anvil is not installed (set OMNILYTICS_ANVIL)")
+@pytest.mark.skipif(anvil_binary() is None, reason="no anvil: make devnet-tools")
 def test_anvil_agrees() -> None:
     """A round over JSON-RPC costs the same gas and gives the same records."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(ANVIL), "--port", str(port), "--hardfork", "prague", "--silent"]
-    with subprocess.Popen(command) as anvil:
-        try:
-            world = World(chain=_connected(f"http://127.0.0.1:{port}"))
-            task = world.task()
-            world.round(task)
-            world.round(task)
-            local = World()
-            local_task = local.task()
-            local.round(local_task)
-            local.round(local_task)
-            with pytest.raises(ChainError, match="not model owner"):
-                world.writer(world.servers[0]).open_round(task, world.hash())
-        finally:
-            anvil.terminate()
+    with running_anvil() as url:
+        world = World(chain=connect(url))
+        task = world.task()
+        world.round(task)
+        world.round(task)
+        local = World()
+        local_task = local.task()
+        local.round(local_task)
+        local.round(local_task)
+        with pytest.raises(ChainError, match="not model owner"):
+            world.writer(world.servers[0]).open_round(task, world.hash())
     assert world.reader.chain.is_development
     for (name, gas), (other, local_gas) in zip(
         world.owner_writer.gas.calls, local.owner_writer.gas.calls, strict=True
@@ -147,10 +135,13 @@ def test_anvil_agrees() -> None:
         assert abs(gas - local_gas) <= 300  # hashes differ in their zero bytes
 
 
-def _connected(url: str) -> Chain:
-    for _ in range(2_000):
-        try:
-            return connect(url)
-        except ChainError:
-            continue
-    raise AssertionError("anvil did not start")
+@pytest.mark.skipif(anvil_binary() is None, reason="no anvil: make devnet-tools")
+def test_anvil_keeps_the_hash_of_a_challenge_beyond_256_blocks() -> None:
+    with running_anvil() as url:
+        world = World(chain=connect(url))
+        task = world.task(words_blocks=300, openings_blocks=400, settlement_blocks=1_000)
+        world.sealed(task)
+        agreed = world.settlement(task)
+        world.chain.wait_for_block(world.reader.round_state(task).sealed_block + 900)
+        world.owner_writer.settle(world.signed(agreed, world.words()), world.committee)
+        assert world.reader.task(task).settled_rounds == 1
