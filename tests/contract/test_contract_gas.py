@@ -22,7 +22,8 @@ ROUND_BOUND = 235_000
 CLAIM_BOUND = 65_000
 LARGE_SETTLE_BOUND = 230_000  # n = 11
 TOLERANCE = 0.005
-BY_CHANCE = ("draw_committee", "redraw")  # how many places are tried, whether a pool shrank
+# How many places are tried, whether a pool shrank, what the chain's own header is.
+BY_CHANCE = ("draw_committee", "redraw", "reveal_draw")
 
 
 @cache
