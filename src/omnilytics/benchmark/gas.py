@@ -21,7 +21,7 @@ from omnilytics.chain.gas import GasLog
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.records import FaultKind, OfferRecord, SignedSettlement, TaskTerms, Windows
 from omnilytics.chain.sender import Sender
-from omnilytics.chain.writer import MarketWriter, TaskClaim, terms_hash
+from omnilytics.chain.writer import DRAW_BLOCKS, MarketWriter, TaskClaim, terms_hash
 from omnilytics.foundation.errors import UsageError
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, Wei
@@ -56,7 +56,6 @@ _STAKE = Wei(10**17)
 _BOND = Wei(10**16)
 _REWARD = Wei(10**15)
 _ETHER = Wei(10**18)
-_DRAW_BLOCKS = 256
 _OFFER = OfferRecord(min_fee_wei=Wei(1), max_stake_wei=_STAKE)
 _WINDOWS = Windows(
     submission_seconds=600,
@@ -296,7 +295,7 @@ class _Scenario:
             leaver.leave()
             owner.leave_bond()
             task = writer.create_drawn_task(self._terms())
-            self._chain.wait_for_block(self._chain.head() + _DRAW_BLOCKS + 1)
+            self._chain.wait_for_block(self._chain.head() + DRAW_BLOCKS + 1)
             writer.redraw(task)
             self._chain.wait_for_block(self._chain.head() + 5)
             writer.reveal_draw(task)
@@ -306,7 +305,7 @@ class _Scenario:
         with self._recording(0):
             leaver.withdraw_stake()
             owner.withdraw_bond()
-            self._chain.wait_for_block(self._chain.head() + _DRAW_BLOCKS + 1)
+            self._chain.wait_for_block(self._chain.head() + DRAW_BLOCKS + 1)
             leaver.sweep(leaver.address)
 
     def _terms(self) -> TaskTerms:

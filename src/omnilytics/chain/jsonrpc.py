@@ -25,8 +25,9 @@ from omnilytics.foundation.units import Address, Hash32, Wei
 
 _DEVELOPMENT_PREFIXES = {"anvil": "anvil", "hardhat": "hardhat", "edr": "hardhat"}
 
-# Members of a block header in order (EIP-1559, 4895, 4844, 4788, 7685); chains end it early.
-_HEADER_FIRST = (
+# Members of a block header in order; those after the nonce came later (EIP-1559, 4895, 4844, 4788,
+# 7685), and older rules end it before them.
+_HEADER = (
     "parentHash",
     "sha3Uncles",
     "miner",
@@ -34,8 +35,15 @@ _HEADER_FIRST = (
     "transactionsRoot",
     "receiptsRoot",
     "logsBloom",
+    "difficulty",
+    "number",
+    "gasLimit",
+    "gasUsed",
+    "timestamp",
+    "extraData",
+    "mixHash",
+    "nonce",
 )
-_HEADER_NUMBERS = ("difficulty", "number", "gasLimit", "gasUsed", "timestamp")
 _HEADER_LATER = (
     "baseFeePerGas",
     "withdrawalsRoot",
@@ -44,7 +52,16 @@ _HEADER_LATER = (
     "parentBeaconBlockRoot",
     "requestsHash",
 )
-_HEADER_LATER_NUMBERS = ("baseFeePerGas", "blobGasUsed", "excessBlobGas")
+_HEADER_NUMBERS = {
+    "difficulty",
+    "number",
+    "gasLimit",
+    "gasUsed",
+    "timestamp",
+    "baseFeePerGas",
+    "blobGasUsed",
+    "excessBlobGas",
+}
 
 
 class JsonRpcChain(Chain):
@@ -77,17 +94,10 @@ class JsonRpcChain(Chain):
     def block_header(self, number: int) -> bytes:
         """Return the header of block `number` as RLP; raises ChainError if it hashes to another."""
         block = self._block(number)
-        numbers = [_number_bytes(_field(block, name)) for name in _HEADER_NUMBERS]
-        later = [
-            _number_bytes(block[name]) if name in _HEADER_LATER_NUMBERS else _bytes(block[name])
-            for name in _HEADER_LATER
-            if name in block
-        ]
+        names = (*_HEADER, *(name for name in _HEADER_LATER if name in block))
         members = [
-            *(_bytes(_field(block, name)) for name in _HEADER_FIRST),
-            *numbers,
-            *(_bytes(_field(block, name)) for name in ("extraData", "mixHash", "nonce")),
-            *later,
+            (_number_bytes if name in _HEADER_NUMBERS else _bytes)(_field(block, name))
+            for name in names
         ]
         header: bytes = rlp.encode(members)
         if keccak(header) != _bytes(_field(block, "hash")):

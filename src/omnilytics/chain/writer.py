@@ -39,6 +39,8 @@ _ZERO = Hash32(bytes(32))
 _NO_SIGNATURE = Signature(r=_ZERO, vs=0)
 DRAW_DELAY_BLOCKS = 4
 """A draw is decided by the block this many after the one in which it was asked for."""
+DRAW_BLOCKS = 256
+"""For this many blocks after its request a draw can be made (Registry.vy)."""
 
 # Most gas of each call with 13 servers, an endpoint of 256 bytes and 32 proof steps, with room to
 # spare; what is not used is not paid.

@@ -11,7 +11,12 @@ from collections.abc import Callable
 
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.records import Phase
-from omnilytics.chain.writer import DRAW_DELAY_BLOCKS, MarketWriter, terms_hash
+from omnilytics.chain.writer import (
+    DRAW_BLOCKS,
+    DRAW_DELAY_BLOCKS,
+    MarketWriter,
+    terms_hash,
+)
 from omnilytics.foundation.errors import (
     ChainError,
     OmniLyticsError,
@@ -29,8 +34,6 @@ from omnilytics.wire.task_specification import CommitteeMember, TaskSpecificatio
 
 CONSENT_SECONDS = 3_600
 """How long the servers' agreement is asked to hold: long enough for one transaction."""
-DRAW_BLOCKS = 256
-"""For this many blocks after its request a draw can be made (Registry.vy)."""
 NOT_REVEALED = bytes(32)
 
 
