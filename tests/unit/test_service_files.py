@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from omnilytics.chain.account_files import open_signing_key
 from omnilytics.chain.keystore import save_account
 from omnilytics.foundation import logging as logs
 from omnilytics.foundation.errors import ConfigError, KeyMaterialError
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.service.folder import bind, locked_folder
-from omnilytics.service.keys import open_hpke_key, open_signing_key, write_hpke_key
+from omnilytics.service.keys import open_hpke_key, write_hpke_key
 from omnilytics.service.settings import KeysSection
 from omnilytics.wire.signatures import SigningKey
 

@@ -285,8 +285,8 @@ def claim_fees(
 def status(config: ConfigFile = None, json: Json = False, settings: Set = None) -> None:
     """Show what the chain knows of the server: registration, stake, tasks, fees."""
     with reported_errors(as_json=json):
+        from omnilytics.chain.market import connect_market
         from omnilytics.cli.server_view import print_status, read_status, stated_address
-        from omnilytics.service.market import connect_market
 
         chosen = server_settings(config, settings)
         address = stated_address(chosen)
@@ -359,9 +359,9 @@ def _operator(
     assignments: list[str] | None,
     flags: dict[str, object] | None = None,
 ) -> _Operator:
+    from omnilytics.chain.account_files import open_signing_key
+    from omnilytics.chain.market import connect_market
     from omnilytics.cli.account import read_password
-    from omnilytics.service.keys import open_signing_key
-    from omnilytics.service.market import connect_market
 
     settings = server_settings(config, assignments, flags)
     _, market = connect_market(settings.chain)

@@ -117,8 +117,8 @@ def reconcile(config: ConfigFile = None, json: Json = False, settings: Set = Non
 @contextmanager
 def _opened(settings: ServerSettings) -> Iterator[tuple[Repository, MarketReader, Address]]:
     """Give the server's store, its market and its address."""
+    from omnilytics.chain.market import connect_market
     from omnilytics.cli.server_view import stated_address
-    from omnilytics.service.market import connect_market
     from omnilytics.service.registration import find_server
     from omnilytics.service.settings import secret_text
     from omnilytics.storage.repository import Repository

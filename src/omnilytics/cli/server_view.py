@@ -96,9 +96,9 @@ def _ether(wei: str) -> str:
 
 def stated_address(settings: ServerSettings) -> Address:
     """Return the account's address, without its password if the keystore states it."""
+    from omnilytics.chain.account_files import open_signing_key
     from omnilytics.chain.keystore import list_accounts
     from omnilytics.cli.account import read_password
-    from omnilytics.service.keys import open_signing_key
 
     path = settings.keys.keystore
     if path is not None:

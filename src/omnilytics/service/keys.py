@@ -1,66 +1,26 @@
-"""A server's two keys in files: the account's keystore, and the HPKE key packages are sealed to.
+"""A server's HPKE key, which packages are sealed to, in a file.
 
-Not guaranteed: protection from whoever can read the files and the password file; the HPKE key lies
-in clear, under mode 0600, because the server must open packages unattended.
+Not guaranteed: protection from whoever can read the file; the key lies in clear, under mode 0600,
+because the server must open packages unattended.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
-from omnilytics.chain.keystore import open_account
-from omnilytics.foundation.errors import ConfigError, KeyMaterialError
+from omnilytics.chain.account_files import named_file
+from omnilytics.foundation.errors import KeyMaterialError
 from omnilytics.foundation.logging import register_secrets
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.service.settings import KeysSection
 from omnilytics.transport.hpke import HpkeKey
-from omnilytics.wire.signatures import SigningKey
-
-_MAX_PASSWORD_BYTES = 4_096
-
-
-def open_signing_key(keys: KeysSection, *, ask: Callable[[], str] | None = None) -> SigningKey:
-    """Return the server's account key.
-
-    Args:
-        keys: The settings of keys.
-        ask: Asks for the password where the settings name no file of it.
-
-    Raises:
-        ConfigError: The settings name no keystore or no password file.
-        KeyMaterialError: A file cannot be read, or the password does not open the keystore.
-    """
-    keystore = _named(keys.keystore, "keys.keystore", "omnilytics account new NAME")
-    if keys.password_file is None and ask is not None:
-        password = ask()
-    else:
-        place = _named(keys.password_file, "keys.password_file", "name a file of mode 0600")
-        password = read_password_file(place)
-    register_secrets(password)
-    key = open_account(keystore, password)
-    register_secrets(key.secret)
-    return key
-
-
-def read_password_file(path: Path) -> str:
-    """Return the first line of a password file."""
-    try:
-        with path.open("rb") as file:
-            line = file.readline(_MAX_PASSWORD_BYTES)
-        return line.decode().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise KeyMaterialError(
-            "the password file cannot be read", got=f"{path}: {reason}"
-        ) from None
 
 
 def open_hpke_key(keys: KeysSection) -> HpkeKey:
     """Return the server's HPKE key; raises KeyMaterialError, also where others could read it."""
-    path = _named(keys.hpke_key, "keys.hpke_key", "omnilytics server keygen FILE")
+    path = named_file(keys.hpke_key, "keys.hpke_key", "omnilytics server keygen FILE")
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -107,9 +67,3 @@ def write_hpke_key(path: Path, randomness: Randomness) -> HpkeKey:
         file.flush()
         os.fsync(file.fileno())
     return key
-
-
-def _named(path: Path | None, setting: str, hint: str) -> Path:
-    if path is None:
-        raise ConfigError("a setting is missing", want=setting, hint=hint)
-    return path

@@ -27,7 +27,9 @@ from typing import Any
 from omnilytics import __version__
 from omnilytics.algebra import kernels
 from omnilytics.api.application import create_application
+from omnilytics.chain.account_files import open_signing_key
 from omnilytics.chain.connection import Chain
+from omnilytics.chain.market import connect_market, verify_market
 from omnilytics.chain.sender import Sender
 from omnilytics.chain.writer import MarketWriter
 from omnilytics.foundation.logging import get_logger
@@ -37,8 +39,7 @@ from omnilytics.roles.server.node import ServerNode
 from omnilytics.service.folder import bind, locked_folder
 from omnilytics.service.health import Health
 from omnilytics.service.housekeeping import Housekeeping
-from omnilytics.service.keys import open_hpke_key, open_signing_key
-from omnilytics.service.market import connect_market, verify_market
+from omnilytics.service.keys import open_hpke_key
 from omnilytics.service.metered import MeteredRepository
 from omnilytics.service.metrics import Metrics
 from omnilytics.service.operations import add_health_routes, operations_application

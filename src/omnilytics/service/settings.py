@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from omnilytics.chain.settings import AccountSection, AddressText, ChainSection, Place
 from omnilytics.foundation.amounts import parse_wei
 from omnilytics.foundation.errors import UsageError
 from omnilytics.foundation.settings import SecretUrl, Section, Settings
-from omnilytics.foundation.units import Address, Wei
+from omnilytics.foundation.units import Wei
 from omnilytics.wire.task_specification import ETHER_TOKEN
 
 if TYPE_CHECKING:
@@ -29,14 +30,6 @@ SHUTDOWN_SECONDS = 15
 """Within this a SIGTERM ends the process, whatever it does."""
 
 
-def _address(value: object) -> object:
-    if isinstance(value, str):
-        if not re.fullmatch("0x[0-9a-fA-F]{40}", value):
-            raise ValueError("an address is 0x and 40 hexadecimal digits")
-        return bytes.fromhex(value[2:])
-    return value
-
-
 def _wei(value: object) -> object:
     if isinstance(value, str):
         try:
@@ -44,12 +37,6 @@ def _wei(value: object) -> object:
         except UsageError as error:
             raise ValueError(str(error)) from None
     return value
-
-
-def _http_url(url: SecretUrl) -> SecretUrl:
-    if not url.get_secret_value().startswith(("http://", "https://")):
-        raise ValueError("the node's URL begins with http:// or https://")
-    return url
 
 
 def _listen(text: str) -> str:
@@ -65,11 +52,8 @@ def _endpoint(text: str) -> str:
     return text
 
 
-Place = Annotated[Path, AfterValidator(Path.expanduser)]
-AddressText = Annotated[Address, BeforeValidator(_address), Field(min_length=20, max_length=20)]
 Amount = Annotated[Wei, BeforeValidator(_wei), Field(ge=0, lt=1 << 96)]
 Listen = Annotated[str, AfterValidator(_listen), Field(max_length=300)]
-NodeUrl = Annotated[SecretUrl, AfterValidator(_http_url), Field(max_length=2_048)]
 Endpoint = Annotated[str, AfterValidator(_endpoint), Field(max_length=MAX_ENDPOINT_BYTES)]
 
 
@@ -89,46 +73,12 @@ class ServerSection(Section):
     )
 
 
-class KeysSection(Section):
+class KeysSection(AccountSection):
     """Keys, each by the path of its file."""
 
-    keystore: Place | None = Field(
-        default=None,
-        description="Keystore V3 file of the server's account (omnilytics account new).",
-    )
-    password_file: Place | None = Field(
-        default=None, description="File whose first line is the keystore's password; mode 0600."
-    )
     hpke_key: Place | None = Field(
         default=None,
         description="File of the key that packages are sealed to (omnilytics server keygen).",
-    )
-
-
-class ChainSection(Section):
-    """The chain and the market on it."""
-
-    url: NodeUrl = Field(
-        default=SecretUrl("http://127.0.0.1:8545"), description="JSON-RPC URL of a node you trust."
-    )
-    market: AddressText | None = Field(default=None, description="Address of the market contract.")
-    chain_id: Annotated[int, Field(ge=1, lt=1 << 63)] | None = Field(
-        default=None, description="Refuse a node of any other chain."
-    )
-    first_block: int = Field(
-        default=0,
-        ge=0,
-        lt=1 << 63,
-        description="Block of the market's deployment: events start there.",
-    )
-    request_seconds: float = Field(
-        default=10.0, ge=0.1, le=120, description="Longest time one request to the node may take."
-    )
-    poll_seconds: float = Field(
-        default=2.0, ge=0.05, le=60, description="How often to ask for the head."
-    )
-    stale_seconds: float = Field(
-        default=180.0, ge=1, le=86_400, description="Not ready once the head is older than this."
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from omnilytics.chain.connection import Chain, connect
 from omnilytics.chain.reader import MarketReader
+from omnilytics.chain.settings import ChainSection
 from omnilytics.foundation.errors import ChainError, ConfigError
 from omnilytics.foundation.units import Address
-from omnilytics.service.settings import ChainSection
 
 
 def connect_market(settings: ChainSection) -> tuple[Chain, MarketReader]:
