@@ -197,7 +197,7 @@ class RoundsLoop:
         if self._stopping.is_set():
             return StepResult(changed=False)
         try:
-            with self._metrics.step_seconds.time():
+            with self._metrics.stepping.track_inprogress(), self._metrics.step_seconds.time():
                 result = await runner.server.step(runner.task)
                 self._tell_phase(runner)
                 if not result.changed and self._void_if_due(runner):
