@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from devnet import anvil_at, anvil_binary, start_anvil
+from devnet import anvil_at, anvil_binary
 from distributed import Distributed, Played, contribute, distributed, recover
-from distributed_checks import check_books, check_logs, check_round, given_answers
+from distributed_checks import Answers, check_books, check_logs, check_round, given_answers
 from server_process import free_ports
 
 from omnilytics.chain.bindings.market import RoundOpened
@@ -18,6 +18,7 @@ from omnilytics.foundation.units import Address, Hash32
 from omnilytics.roles.data_owner import Contribution
 from omnilytics.roles.server import board
 from omnilytics.roles.server.settling import CutOffs
+from omnilytics.wire.messages import Seed
 
 pytestmark = [
     pytest.mark.processes,
@@ -72,16 +73,18 @@ def replace_blocks(world: Distributed, count: int) -> None:
     assert chain.block_hash(first) != before
 
 
-def test_a_seal_that_the_chain_takes_back(tmp_path: Path) -> None:
+def test_a_chain_that_goes_back_and_goes_away(tmp_path: Path) -> None:
     async def scenario() -> None:
         (port,) = free_ports(1)
         windows = DEMO_WINDOWS.model_copy(update={"confirmations": CONFIRMATIONS})
-        with anvil_at(port, None) as anvil:
-            async with distributed(anvil, tmp_path) as world:
+        with anvil_at(port, tmp_path / "state.json") as anvil:
+            async with distributed(anvil, tmp_path, rounds=5) as world:
                 await world.publish(windows=windows.model_dump())
                 run = Run(world)
                 await _lose_a_seal_before_it_is_final(run)
-                await _lose_a_seal_after_its_seed_was_given(run)
+                await _lose_a_seal_after_seeds_were_given(run, away=())
+                await _restart_the_chain_in_a_round(run)
+                await _lose_a_seal_after_seeds_were_given(run, away=(4, 5))
                 await run.settle(*await run.submitted())
                 assert world.auditor.check_slashes(world.view.task) == ()
                 await check_books(world)
@@ -101,19 +104,36 @@ async def _lose_a_seal_before_it_is_final(run: Run) -> None:
     await run.settle(opened, entries)
 
 
-async def _lose_a_seal_after_its_seed_was_given(run: Run) -> None:
-    """No server answers under the challenge of the new seal: the round ends without a sum."""
+async def _lose_a_seal_after_seeds_were_given(run: Run, *, away: tuple[int, ...]) -> None:
+    """No server answers twice: without n - e on one challenge the round ends without a sum.
+
+    Servers that are away meanwhile answer under the challenge of the new seal.
+    """
     world = run.world
     opened, _ = await run.submitted()
     await run.reach_seal(opened)
+    for server in away:
+        world.lose(server)
     world.market.chain.wait_for_block(world.state().challenge_final_block)
     await world.rest()
     given = await given_answers(world, opened.round)
-    assert all(len(given[board.SEED, server]) == 1 for server in world.living)
+    assert {server for kind, server in given if kind == board.SEED} == set(world.living)
     replace_blocks(world, world.market.chain.head() - world.state().sealed_block + 1)
+    for server in away:
+        world.find(server)
+    await world.ready()
     await run.reach_seal(opened)
     await run.void(opened)
-    assert await given_answers(world, opened.round) == given
+    later = await given_answers(world, opened.round)
+    assert {answer: later[answer] for answer in given} == given
+    assert {server for kind, server in later if kind == board.SEED} == set(world.living)
+    assert len({seed.seed for seed in _seeds(later)}) == (2 if away else 1)
+    assert any(kind == board.WORDS for kind, _ in later) is not bool(away)
+
+
+def _seeds(answers: Answers) -> list[Seed]:
+    found = [answer for given in answers.values() for answer in given]
+    return [answer for answer in found if isinstance(answer, Seed)]
 
 
 def _seal_block(run: Run, opened: RoundOpened) -> Hash32:
@@ -122,35 +142,13 @@ def _seal_block(run: Run, opened: RoundOpened) -> Hash32:
     return sealed.position.block_hash
 
 
-def test_a_chain_that_restarts_from_its_saved_state(tmp_path: Path) -> None:
-    """It goes away with a round open, and again with a round sealed; both settle."""
-
-    async def scenario() -> None:
-        (port,) = free_ports(1)
-        state = tmp_path / "state.json"
-        anvil = start_anvil(port, state)
-        try:
-            async with distributed(anvil, tmp_path) as world:
-
-                async def restart_chain() -> None:
-                    nonlocal anvil
-                    anvil.stop()
-                    world.anvil = anvil = start_anvil(port, state)
-                    await world.ready()
-
-                await world.publish()
-                run = Run(world)
-                opened, entries = await run.submitted()
-                await restart_chain()
-                await run.settle(opened, entries)
-                opened, entries = await run.submitted()
-                await run.reach_seal(opened)
-                await restart_chain()
-                await run.settle(opened, entries)
-                assert world.auditor.check_slashes(world.view.task) == ()
-                await check_books(world)
-                check_logs(world)
-        finally:
-            anvil.stop()
-
-    asyncio.run(scenario())
+async def _restart_the_chain_in_a_round(run: Run) -> None:
+    """It ends, and goes on from its saved state, with a round open and again with it sealed."""
+    world = run.world
+    opened, entries = await run.submitted()
+    world.anvil.restart()
+    await world.ready()
+    await run.reach_seal(opened)
+    world.anvil.restart()
+    await world.ready()
+    await run.settle(opened, entries)

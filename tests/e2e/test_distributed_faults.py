@@ -54,12 +54,14 @@ def test_a_lie_is_caught_and_a_loss_is_borne(tmp_path: Path) -> None:
             async with distributed(anvil, tmp_path) as world:
                 await world.publish()
                 world.restart(5, LIAR)  # it lies in even rounds
+                await world.ready()
                 assert standing(await _round(world)) == {1, 2, 3, 4, 5}
                 audited = await _round(world)
                 assert standing(audited) == {1, 2, 3, 4}
                 assert set(audited.resolution.faults) == {5}
                 await _slashed(world, 5)
                 world.restart(5)
+                await world.ready()
                 world.lose(3)
                 for _ in range(2):
                     assert standing(await _round(world)) == {1, 2, 4, 5}
@@ -79,6 +81,7 @@ def test_a_lie_and_a_loss_at_once(tmp_path: Path) -> None:
             async with distributed(anvil, tmp_path, servers=11, rounds=2) as world:
                 await world.publish()
                 world.restart(8, LIAR)
+                await world.ready()
                 world.lose(4)
                 honest = set(range(1, 12)) - {4, 8}
                 assert standing(await _round(world)) == honest | {8}

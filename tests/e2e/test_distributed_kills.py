@@ -15,6 +15,7 @@ from distributed import PATIENCE_SECONDS, Distributed, Played, contribute, distr
 from distributed_checks import check_books, check_logs, check_round
 from edges import (
     Edge,
+    check_disturbed,
     cut_off_upload,
     kill_after_answer,
     kill_at,
@@ -48,7 +49,7 @@ class Plan:
     """What happens in a round."""
 
     kills: tuple[tuple[int, Edge], ...] = ()
-    """Which server is killed when, once the round is open."""
+    """Which server is killed when, once submissions are in."""
     submitting: Callable[[Distributed], None] = lambda _world: None
     releasing: Callable[[Distributed], None] = lambda _world: None
     last_misdeals: bool = False
@@ -64,8 +65,7 @@ CERTIFICATE_AND_RELEASE = Plan(
     releasing=lambda world: kill_after_answer(world, 4, "POST", "/aggregate"),
 )
 MANIFEST = Plan(kills=((SEQUENCER, shows_own(board.MANIFEST)),))
-SEAL_VOTE = Plan(kills=((5, shows_own(board.SEAL_VOTE)),))
-SEAL = Plan(kills=((SEQUENCER, sealed),))
+SEAL = Plan(kills=((2, shows_own(board.SEAL_VOTE)), (SEQUENCER, sealed)))
 SEED_AND_UPLOAD = Plan(
     submitting=lambda world: cut_off_upload(world, 1), kills=((3, shows_own(board.SEED)),)
 )
@@ -106,18 +106,20 @@ class Run:
             cheat.__class__ = MisdealingOwner
             self.cheats.append(cheat.address)
         opened = await world.market.model_owner.open_round()
+        plan.submitting(world)
+        entries = await contribute(world, opened, owners)
+        check_disturbed(world)
+        entries |= await self._submit_again(opened, entries)
         kills = [
             asyncio.create_task(kill_at(edge, world, opened, server or first_in_turn(opened)))
             for server, edge in plan.kills
         ]
-        plan.submitting(world)
-        entries = await contribute(world, opened, owners)
-        entries |= await self._submit_again(opened, entries)
         outcome = await world.settle(opened)
         for kill in kills:
             await (await asyncio.wait_for(kill, PATIENCE_SECONDS)).check(world, opened)
         plan.releasing(world)
         played = Played(opened, outcome, entries, await recover(world, outcome))
+        check_disturbed(world)
         accepted = {owner.address for owner in self.honest}
         await check_round(world, played, accepted)
         await self._check_all_took_part(outcome, played)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -383,7 +384,7 @@ async def _stop_while_the_node_hangs(world: Distributed) -> None:
     """Steps are under way that wait for the node much longer than the process may."""
     world.anvil.process.send_signal(signal.SIGSTOP)
     for server in world.servers:
-        server.wait_for(lambda server=server: _hangs(server), "waiting for the node")
+        server.wait_for(partial(_hangs, server), "waiting for the node")
     for server in world.servers:
         server.process.send_signal(signal.SIGTERM)
     started = time.monotonic()

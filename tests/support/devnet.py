@@ -8,7 +8,6 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,15 @@ def anvil_binary() -> Path | None:
     return next(iter(_TOOLS.glob("anvil-*/bin/anvil")), None)
 
 
-@dataclass
 class Anvil:
-    """A running anvil."""
+    """One anvil on a given port; its end saves to `state` what the next start goes on from."""
 
-    port: int
-    process: subprocess.Popen[bytes]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def __init__(self, port: int, state: Path | None, *options: str) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._command = [str(anvil_binary()), "--hardfork", "prague", "--port", str(port)]
+        self._command += ["--silent", *options]
+        self._command += ["--state", str(state)] if state is not None else []
+        self.process = self._started()
 
     def ask(self, method: str, *parameters: object) -> Any:
         """Return what the node answers to one JSON-RPC request."""
@@ -52,6 +50,21 @@ class Anvil:
         self.process.terminate()
         self.process.wait()
 
+    def restart(self) -> None:
+        """Let it end in order, and start it again."""
+        self.stop()
+        self.process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        try:
+            _wait(self.url, process)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        return process
+
 
 @contextmanager
 def running_anvil(*options: str) -> Iterator[str]:
@@ -65,32 +78,19 @@ def running_anvil(*options: str) -> Iterator[str]:
 
 @contextmanager
 def anvil_at(port: int, state: Path | None, *options: str) -> Iterator[Anvil]:
-    """Run anvil on a given port; its end saves to `state` what the next start goes on from."""
-    anvil = start_anvil(port, state, *options)
+    """Run anvil on a given port."""
+    anvil = Anvil(port, state, *options)
     try:
         yield anvil
     finally:
         anvil.stop()
 
 
-def start_anvil(port: int, state: Path | None, *options: str) -> Anvil:
-    """Start anvil and return once it answers; the caller stops it."""
-    command = [str(anvil_binary()), "--hardfork", "prague", "--port", str(port), "--silent"]
-    command += ["--state", str(state)] if state is not None else []
-    anvil = Anvil(port, subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL))
-    try:
-        _wait(anvil)
-    except BaseException:
-        anvil.stop()
-        raise
-    return anvil
-
-
-def _wait(anvil: Anvil) -> None:
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     while True:
-        assert anvil.process.poll() is None, "anvil ended"
+        assert process.poll() is None, "anvil ended"
         try:
-            connect(anvil.url).close()
+            connect(url).close()
         except ChainError:
             continue
         return

@@ -47,7 +47,9 @@ from omnilytics.wire.task_specification import TaskSpecification
 PATIENCE_SECONDS = 150.0
 """For one condition, on a machine that does much else."""
 CALL_SECONDS = 60.0
-_STEPS = re.compile(r'omnilytics_round_steps_total\{outcome="(\w+)"\} (\d+)')
+LOOK_SECONDS = 0.08
+"""Between two looks at a condition; a condition that holds is not missed."""
+_STEPS = re.compile(r'omnilytics_round_steps_(?:total\{outcome=")?(\w+)(?:"\})? (\d+)')
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Progress:
     changed: int = 0
     failed: int = 0
     unchanged: int = 0
+    in_progress: int = 0
 
     def did_nothing(self, earlier: Progress, *, may_fail: bool) -> bool:
         """Tell whether no step did, or failed to do, anything since then."""
@@ -65,11 +68,9 @@ class Progress:
         return same and (may_fail or self.failed == earlier.failed)
 
     def looked(self, earlier: Progress) -> bool:
-        """Tell whether a whole step was taken since then.
-
-        The first one that ended since may have begun before; the second did not.
-        """
-        return self.unchanged + self.failed >= earlier.unchanged + earlier.failed + 2
+        """Tell whether a step was taken since then that had not begun before."""
+        steps = self.unchanged + self.failed - earlier.unchanged - earlier.failed
+        return steps > earlier.in_progress
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Distributed:
     blinds: list[bytes]
     """What the owners' packages hide."""
     gone: set[int] = field(default_factory=set)
-    """Servers that are down for good, from 1."""
+    """Servers that are down, from 1; nobody waits for them."""
 
     @property
     def view(self) -> TaskView:
@@ -121,9 +122,14 @@ class Distributed:
         self.servers[number - 1] = RunningServer(self.server(number).files, command)
 
     def lose(self, number: int) -> None:
-        """Kill a server for good."""
+        """Kill a server; it is down until it is found again."""
         self.server(number).kill()
         self.gone.add(number)
+
+    def find(self, number: int) -> None:
+        """Start a server again that was lost."""
+        self.gone.remove(number)
+        self.servers[number - 1] = RunningServer(self.server(number).files)
 
     async def ready(self) -> None:
         """Return once every living server is ready."""
@@ -206,7 +212,7 @@ class Distributed:
                 server = self.server(number)
                 assert server.process.poll() is None, f"{number} ended: {server.tail()}"
             assert time.monotonic() < deadline, f"not {wanted} in time: {self._tell()}"
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(LOOK_SECONDS)
 
     # inside
 
@@ -300,7 +306,6 @@ async def distributed(
     owners: int = 5,
     rounds: int = 4,
     database_url: Callable[[], str] = lambda: "",
-    settings: dict[str, dict[str, object]] | None = None,
 ) -> AsyncIterator[Distributed]:
     """Run a market with honest owners and servers; what is left of it at the end is killed.
 
@@ -311,7 +316,6 @@ async def distributed(
         owners: How many owners.
         rounds: How many rounds can be paid for.
         database_url: Makes a database for a server; SQLite where it gives none.
-        settings: More settings of every server.
     """
     options = check_options(
         dataset="breast-cancer", owners=owners, rounds=rounds, servers=servers, chain_url=anvil.url
@@ -331,7 +335,8 @@ async def distributed(
                 node.key,
                 node.hpke_key,
             )
-            _adapt(files, database_url(), settings or {})
+            # Idle servers look now and then; the more there are, the more each look costs.
+            _adapt(files, database_url(), recheck_seconds=0.04 * servers)
             node.writer.set_profile(files.endpoint, node.hpke_key.public)
             market.network._clients[files.endpoint] = httpx.AsyncClient(timeout=CALL_SECONDS)
             running.append(RunningServer(files))
@@ -344,13 +349,14 @@ async def distributed(
         await market.close()
 
 
-def _adapt(files: ServerFiles, database_url: str, settings: dict[str, dict[str, object]]) -> None:
+def _adapt(files: ServerFiles, database_url: str, *, recheck_seconds: float) -> None:
     files.settings["chain"] |= {"request_seconds": 60, "poll_seconds": 0.05}
-    files.settings["rounds"] |= {"recheck_seconds": 0.1, "longest_back_off_seconds": 0.5}
+    files.settings["rounds"] |= {
+        "recheck_seconds": recheck_seconds,
+        "longest_back_off_seconds": 0.5,
+    }
     if database_url:
         files.settings["storage"] = {"database_url": database_url}
-    for section, values in settings.items():
-        files.settings[section] |= values
     files.write()
 
 

@@ -17,6 +17,8 @@ from omnilytics.transport.client import BoardItem
 from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.transcript import ServerWords
 
+Answers = dict[tuple[str, int], set[object]]
+"""What each server answered, by kind and server."""
 ONE_ANSWER = (board.SEED, board.WORDS, board.FINAL)
 
 
@@ -34,11 +36,9 @@ async def check_round(world: Distributed, played: Played, accepted: set[Address]
     return audited
 
 
-async def given_answers(
-    world: Distributed, round_number: Round
-) -> dict[tuple[str, int], set[object]]:
+async def given_answers(world: Distributed, round_number: Round) -> Answers:
     """Return what each server answered, on all boards together; none answered twice."""
-    answers: dict[tuple[str, int], set[object]] = defaultdict(set)
+    answers: Answers = defaultdict(set)
     for number in world.living:
         for item in await world.board(number, round_number, ONE_ANSWER):
             server, message = _answer(world, item)

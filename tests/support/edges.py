@@ -21,7 +21,7 @@ from omnilytics.wire.transcript import OpeningReference, ServerWords
 Edge = Callable[[Distributed, RoundOpened, int], Awaitable[list[BoardItem] | None]]
 """(world, round, server) -> what the server showed when the edge was reached, or None before."""
 
-POLL_SECONDS = 0.005
+POLL_SECONDS = 0.01
 UNSIGNED = (board.MANIFEST, board.TRANSCRIPT)
 """Kinds that do not say who made them; before others see them they stand on the maker's board."""
 
@@ -119,6 +119,11 @@ def cut_off_upload(world: Distributed, server: int) -> None:
         raise httpx.WriteError("cut off", request=request)
 
     client.event_hooks = {"request": [hook]}
+
+
+def check_disturbed(world: Distributed) -> None:
+    """What was to disturb a party's requests did."""
+    assert not any(any(world.client(number).event_hooks.values()) for number in world.living)
 
 
 def _maker(world: Distributed, item: BoardItem, shown_by: int) -> int:

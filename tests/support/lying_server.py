@@ -7,9 +7,8 @@ from functools import partial
 from omnilytics.cli.server import application
 from omnilytics.demo.cheats import LyingServer
 from omnilytics.service import process
+from omnilytics.service.rounds import RoundsLoop
 
 if __name__ == "__main__":
-    process.RoundsLoop = partial(  # type: ignore[misc, assignment]
-        process.RoundsLoop, make_server=LyingServer
-    )
+    vars(process)["RoundsLoop"] = partial(RoundsLoop, make_server=LyingServer)
     application()
