@@ -139,10 +139,11 @@ class World:
         self.listeners: list[Callable[[], None]] = []
         self.watch = SimpleNamespace(status=ChainStatus(), listen=self.listeners.append)
         self.steps: list[TaskId] = []
+        self.on_step = step
 
         def counted(task: TaskId) -> StepResult:
             self.steps.append(task)
-            return step(task)
+            return self.on_step(task)
 
         self.loop = RoundsLoop(
             cast(ServerNode, node),
@@ -207,6 +208,25 @@ def test_it_follows_the_tasks_that_name_it() -> None:
 
     world = run(lambda world: set(world.steps) == {3, 4, 5}, prepare=prepare)
     assert world.value("omnilytics_tasks_followed") == 3
+
+
+def test_it_tells_how_many_steps_are_under_way() -> None:
+    world = World(idle, QUICK)
+    name = "omnilytics_round_steps_in_progress"
+    seen: list[float] = []
+
+    def step(_task: TaskId) -> StepResult:
+        seen.append(world.value(name))
+        return StepResult(changed=False)
+
+    async def scenario() -> None:
+        with_tasks(1)(world)
+        await world.until(lambda: len(seen) > 1)
+
+    world.on_step = step
+    asyncio.run(scenario())
+    assert set(seen) == {1.0}
+    assert world.value(name) == 0
 
 
 def test_it_steps_on_while_something_changes_then_waits_for_a_head() -> None:
