@@ -156,9 +156,7 @@ class _Client:
         return latency, answer
 
 
-def _is_receipt(
-    world: SubmissionWorld, files: ServerFiles, upload: Upload, answer: bytes
-) -> bool:
+def _is_receipt(world: SubmissionWorld, files: ServerFiles, upload: Upload, answer: bytes) -> bool:
     signed = decode_signed(answer)
     message = signed.message
     return (
@@ -172,7 +170,9 @@ def _stored(files: ServerFiles) -> tuple[int, int]:
     """Return (owners with a receipt and a package, undamaged package files), read from outside."""
     data = files.folder / "data"
     with sqlite3.connect(data / "server.db") as database:
-        query = "SELECT package FROM submissions JOIN receipts USING (task, round, owner, commitment)"
+        query = (
+            "SELECT package FROM submissions JOIN receipts USING (task, round, owner, commitment)"
+        )
         names = [Hash32(name) for (name,) in database.execute(query)]
     database.close()
     store = ContentFiles(data / "content")
