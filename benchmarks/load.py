@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 
 from anvil_process import counted_anvil
 from devnet import anvil_binary
-from load_run import LOADED, LoadResult, run_load
+from load_run import LoadResult, run_load
 from submission_world import submission_world
 
 COMMITTEE = Committee(servers=5, privacy=1, errors=1)
@@ -63,10 +63,7 @@ def measure(submissions: int, dimension: int, clients: int) -> LoadResult:
             max_owners=submissions,
         ) as world,
     ):
-        server = world.servers[LOADED - 1]
-        server.settings["chain"].pop("poll_seconds")  # as it is by default, not as tests want it
-        server.settings.update(rounds={}, log={})
-        server.write()
+        world.set_calm()
         return run_load(
             world,
             anvil,

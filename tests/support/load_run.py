@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from threading import local
 from typing import Any
@@ -105,9 +106,9 @@ def _send_all(
     memory = {"start": resident_bytes(pids[0])}
     asked = anvil.requests()
     cpu = [*map(cpu_seconds, pids), time.process_time()]
-    client = _Client(files)
+    client = _Client(files.port)
     seconds, latencies, receipts, done = 0.0, [], 0, 0
-    with ThreadPoolExecutor(clients) as pool:
+    with closing(client), ThreadPoolExecutor(clients) as pool:
         for mark in [*(mark for mark in MARKS if mark < len(uploads)), len(uploads)]:
             batch = uploads[done:mark]
             started = time.perf_counter()
@@ -138,22 +139,34 @@ def _send_all(
 class _Client:
     """Sends from many threads, each over a connection of its own that stays open."""
 
-    def __init__(self, files: ServerFiles) -> None:
-        self._port = files.port
+    def __init__(self, port: int) -> None:
+        self._port = port
         self._own = local()
+        self._connections: list[http.client.HTTPConnection] = []
 
     def send(self, upload: Upload) -> tuple[float, bytes]:
         """Return the seconds to the whole answer, and the answer; fails unless it is 200."""
         headers = upload.headers()
-        if not hasattr(self._own, "connection"):
-            self._own.connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        connection = self._connection()
         started = time.perf_counter()
-        self._own.connection.request("PUT", upload.path, upload.body, headers)
-        response = self._own.connection.getresponse()
+        connection.request("PUT", upload.path, upload.body, headers)
+        response = connection.getresponse()
         answer: bytes = response.read()
         latency = time.perf_counter() - started
         assert response.status == 200, answer
         return latency, answer
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        for connection in self._connections:
+            connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if not hasattr(self._own, "connection"):
+            self._own.connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+            self._connections.append(self._own.connection)
+        connection: http.client.HTTPConnection = self._own.connection
+        return connection
 
 
 def _is_receipt(world: SubmissionWorld, files: ServerFiles, upload: Upload, answer: bytes) -> bool:
@@ -169,12 +182,11 @@ def _is_receipt(world: SubmissionWorld, files: ServerFiles, upload: Upload, answ
 def _stored(files: ServerFiles) -> tuple[int, int]:
     """Return (owners with a receipt and a package, undamaged package files), read from outside."""
     data = files.folder / "data"
-    with sqlite3.connect(data / "server.db") as database:
+    with closing(sqlite3.connect(data / "server.db")) as database:
         query = (
             "SELECT package FROM submissions JOIN receipts USING (task, round, owner, commitment)"
         )
         names = [Hash32(name) for (name,) in database.execute(query)]
-    database.close()
     store = ContentFiles(data / "content")
     return len(names), sum(store.get(name) is not None for name in set(names))
 
