@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError
 
 from omnilytics.foundation.errors import ConfigError
 from omnilytics.storage.errors import database_busy, database_errors
+from omnilytics.storage.sqlite_file import SameFile
 
 POSTGRESQL = "postgresql+psycopg"
 BUSY_SECONDS = 5
@@ -168,6 +169,7 @@ def _sqlite_engine(url: URL) -> Engine:
     engine = create_engine(url, hide_parameters=True)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    SameFile(Path(url.database or "")).watch(engine)
     return engine
 
 
