@@ -53,6 +53,7 @@ from omnilytics.wire.transcript import Certificate
 ETHER = 10**18
 STAKE_WEI, BOND_WEI, REWARD_WEI, FEE_WEI = (Wei(n * 10**15) for n in (1_000, 20, 1, 1))
 RANDOMNESS = SystemRandomness()
+Settings = dict[str, dict[str, object]]
 LONG_WINDOWS = Windows(
     submission_seconds=7_200,
     forced_seconds=0,
@@ -203,11 +204,11 @@ def submission_world(
     dimension: int,
     max_owners: int,
     windows: Windows = LONG_WINDOWS,
-    database_url: str | None = None,
+    settings: Settings | None = None,
 ) -> Iterator[SubmissionWorld]:
     """Deploy a market, register a committee, create a task and open its first round.
 
-    `database_url` is of the last server, the others have SQLite.
+    `settings`, by section, are of the last server, beside what all have.
     """
     chain = connect(url)
     try:
@@ -220,11 +221,11 @@ def submission_world(
             _register(market, url, folder / f"server-{index}")
             for index in range(1, committee.servers + 1)
         ]
-        if database_url is not None:
-            servers[-1].settings["storage"] = {"database_url": database_url}
+        for section, values in (settings or {}).items():
+            servers[-1].settings.setdefault(section, {}).update(values)
             servers[-1].write()
         for files in servers:
-            _found_store(market, files, database_url if files is servers[-1] else None)
+            _found_store(market, files)
         specification = _specification(
             servers, buyer_key, committee, dimension, max_owners, windows
         )
@@ -246,15 +247,21 @@ def _register(market: MarketReader, url: str, folder: Path) -> ServerFiles:
     return files
 
 
-def _found_store(market: MarketReader, files: ServerFiles, database_url: str | None) -> None:
+def _found_store(market: MarketReader, files: ServerFiles) -> None:
     """Create a server's store before its first task: later it would have to be reconciled."""
-    Repository(
-        files.folder / "data",
+    open_store(market, files).close()
+
+
+def open_store(market: MarketReader, files: ServerFiles) -> Repository:
+    """Open a server's store as the server does."""
+    url = files.settings.get("storage", {}).get("database_url")
+    return Repository(
+        files.folder / str(files.settings["server"]["data"]),
         chain_id=market.chain.chain_id,
         contract=market.address,
         server=files.key.address,
-        database_url=database_url,
-    ).close()
+        database_url=None if url is None else str(url),
+    )
 
 
 def _create(

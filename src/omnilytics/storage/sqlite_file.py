@@ -1,7 +1,7 @@
 """Seeing to it that an SQLite database is still the file that was opened.
 
-A process that has the file open goes on writing to it after it was deleted, moved away or replaced:
-what it acknowledges then is lost with the process. So every use of a connection is refused until the
+A process that has the file open goes on writing to it after it was deleted, moved or replaced: what
+it acknowledges then is lost with the process. So every use of a connection is refused until the
 very same file is back in its place. Another file there is refused too: it may be an older copy,
 which has forgotten answers (protocol.md section 7); `server restore` and a restart take up one.
 
