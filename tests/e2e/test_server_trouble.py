@@ -292,8 +292,7 @@ class Running:
         for _ in range(2):  # what one does last, another may have to look at
             wanted = [looks_in_vain(server) + 2 for server in self.servers]
             for server, count in zip(self.servers, wanted, strict=True):
-                reached = partial(_has_looked, server, count)
-                server.wait_for(lambda reached=reached: unless() or reached(), "at rest")
+                server.wait_for(partial(_has_looked, server, count, unless), "at rest")
 
     def state(self) -> Any:
         return self.world.market.round_state(self.world.task)
@@ -330,8 +329,8 @@ def looks_in_vain(server: RunningServer) -> float:
     )
 
 
-def _has_looked(server: RunningServer, count: float) -> bool:
-    return looks_in_vain(server) >= count
+def _has_looked(server: RunningServer, count: float, unless: Callable[[], bool]) -> bool:
+    return unless() or looks_in_vain(server) >= count
 
 
 def metric(server: RunningServer, name: str) -> float:
