@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from postgres_cluster import Cluster, cluster, new_cluster
+from small_disk import fill, small_disk
 from sqlalchemy import create_engine, event, text
 from storage_databases import BOTH, NEEDS_POSTGRESQL, address, digest, opened, url_fixture
 
@@ -29,19 +30,10 @@ SMALL_BYTES = 2 << 20
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 2 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_BYTES}", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode != 0:
-        pytest.skip("only root may mount a small disk")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "small", SMALL_BYTES) as folder:
+        yield folder
 
 
 def submit(store: Repository, number: int, package: bytes) -> None:
@@ -57,12 +49,6 @@ def _submit_many(store: Repository, padding: bytes) -> None:
         submit(store, number, b"%d" % number + padding)
 
 
-def _fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4_096))
-
-
 def _open_often(folder: Path, url: str) -> None:
     for _ in range(1_000):  # until the database has read its settings again
         with opened(folder, url):
@@ -73,21 +59,21 @@ def packages(store: Repository) -> int:
     return store.owner_count(TASK, ROUND)
 
 
-def test_a_full_disk_leaves_no_part_and_no_row(small_disk: Path, tmp_path: Path, url: str) -> None:
+def test_a_full_disk_leaves_no_part_and_no_row(disk: Path, tmp_path: Path, url: str) -> None:
     """The files are on the small disk, the database is elsewhere."""
-    with opened(small_disk / "data", url) as store:
+    with opened(disk / "data", url) as store:
         with pytest.raises(StorageUnavailableError, match="disk is full") as caught:
             _submit_many(store, bytes(200_000))
         assert caught.value.hint
         taken = packages(store)
         assert 5 < taken < 11
         assert len(list(store.files.names())) == taken
-        files = [path for path in (small_disk / "data" / "content").rglob("*") if path.is_file()]
+        files = [path for path in (disk / "data" / "content").rglob("*") if path.is_file()]
         assert len(files) == taken  # nothing under a temporary name
         with pytest.raises(StorageUnavailableError, match="disk is full"):
             submit(store, 1_000, bytes(300_000))
         with pytest.raises(StorageUnavailableError, match="disk is full"):
-            backup(store, small_disk / "backup", now=0)
+            backup(store, disk / "backup", now=0)
         # Reading goes on, and small things may still fit.
         first = store.package(TASK, ROUND, address("owner 0"), COMMITMENT)
         assert first is not None
@@ -98,13 +84,12 @@ def test_a_full_disk_leaves_no_part_and_no_row(small_disk: Path, tmp_path: Path,
         assert store.package(TASK, ROUND, address("owner 2000"), COMMITMENT) == bytes(300_000)
 
 
-def test_a_full_disk_under_the_database_too(small_disk: Path) -> None:
-    folder = small_disk / "data"
+def test_a_full_disk_under_the_database_too(disk: Path) -> None:
+    folder = disk / "data"
     database = f"sqlite:///{folder / 'server.db'}"
     with opened(folder, database) as store:
-        ballast = small_disk / "ballast"
-        with pytest.raises(OSError, match="No space"):
-            _fill(ballast)
+        ballast = disk / "ballast"
+        fill(ballast)
         failed = 0
         for number in range(200):  # what its log has room for still goes in
             try:

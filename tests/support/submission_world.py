@@ -25,6 +25,7 @@ from omnilytics.chain.deploy import deploy_market
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.sender import Sender
 from omnilytics.chain.writer import MarketWriter, terms_hash
+from omnilytics.demo.specification import DEMO_WINDOWS
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Address, Round, TaskId, Wei
 from omnilytics.protocol.package import PackageBuilder
@@ -54,18 +55,7 @@ ETHER = 10**18
 STAKE_WEI, BOND_WEI, REWARD_WEI, FEE_WEI = (Wei(n * 10**15) for n in (1_000, 20, 1, 1))
 RANDOMNESS = SystemRandomness()
 Settings = dict[str, dict[str, object]]
-LONG_WINDOWS = Windows(
-    submission_seconds=7_200,
-    forced_seconds=0,
-    complaint_seconds=60,
-    seal_seconds=3_600,
-    rotation_seconds=600,
-    delta_blocks=1,
-    confirmations=0,
-    words_blocks=5,
-    openings_blocks=10,
-    settlement_blocks=100,
-)
+LONG_WINDOWS = DEMO_WINDOWS.model_copy(update={"submission_seconds": 7_200})
 
 
 @dataclass
