@@ -42,4 +42,4 @@ def test_every_submission_is_stored_in_flat_memory(tmp_path: Path) -> None:
     assert result.bytes_per_submission > 8 * DIMENSION
     assert result.growth_bytes < FLAT_BYTES
     asked = sum(result.chain_requests.values()) / SUBMISSIONS
-    assert 5 <= asked < 7.5, result.chain_requests
+    assert 1 < asked < 7.5, result.chain_requests
