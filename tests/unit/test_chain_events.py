@@ -13,7 +13,7 @@ from omnilytics.chain.bindings.market import RoundSealed, RoundVoided
 from omnilytics.chain.compile import build
 from omnilytics.chain.connection import RawLog
 from omnilytics.chain.embedded import EmbeddedChain
-from omnilytics.chain.events import BLOCKS_PER_REQUEST, EventIndex
+from omnilytics.chain.events import BLOCKS_PER_REQUEST, REMEMBERED_BLOCKS, EventIndex
 from omnilytics.chain.happenings import Position
 from omnilytics.foundation.errors import ChainError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
@@ -91,14 +91,26 @@ def test_reads_each_block_once() -> None:
     assert rounds(index) == [1, 2]
     chain.grow(b"a", 3)
     assert rounds(index) == [1, 2, 3]
-    assert chain.asked == [(0, 0), (1, 2), (3, 3)]
+    assert chain.asked == [(1, 2), (3, 3)]
     assert index.cursor is not None
     assert (index.cursor.block_number, index.cursor.block_hash) == (3, chain.hashes[3])
-    found = index.of_round(RoundVoided, TaskId(1), Round(3))
-    assert found is not None
+    (found,) = index.of_round(RoundVoided, TaskId(1), Round(3))
     assert found.position.block_number == 3
-    assert index.of_round(RoundSealed, TaskId(1), Round(3)) is None
-    assert index.of_round(RoundVoided, TaskId(2), Round(3)) is None
+    assert index.of_round(RoundSealed, TaskId(1), Round(3)) == ()
+    assert index.of_round(RoundVoided, TaskId(2), Round(3)) == ()
+
+
+def test_several_of_a_kind_are_kept_in_their_order() -> None:
+    """Two of one kind in one round, as of servers that are slashed."""
+    chain = ForkingChain()
+    chain.grow(b"a", 1, 1)
+    chain.grow(b"a", 2)
+    index = index_of(chain)
+    places = [e.position.log_index for e in index.of_round(RoundVoided, TaskId(1), Round(1))]
+    assert places == [0, 1]
+    assert [e.round for e in index.of_kind(RoundVoided, TaskId(1))] == [1, 1, 2]
+    assert index.of_kind(RoundSealed, TaskId(1)) == ()
+    assert index.of_kind(RoundVoided, TaskId(2)) == ()
 
 
 def test_events_of_market_and_registry_are_in_chain_order() -> None:
@@ -151,8 +163,9 @@ def test_forgets_replaced_blocks() -> None:
     for number in (30, 40, 50, 60):
         chain.grow(b"b", number)
     assert rounds(index) == [1, 2, 30, 40, 50, 60]
-    assert index.of_round(RoundVoided, TaskId(1), Round(3)) is None
-    assert index.of_round(RoundVoided, TaskId(1), Round(30)) is not None
+    assert index.of_round(RoundVoided, TaskId(1), Round(3)) == ()
+    assert len(index.of_round(RoundVoided, TaskId(1), Round(30))) == 1
+    assert [event.round for event in index.of_kind(RoundVoided, TaskId(1))] == rounds(index)
 
 
 def test_follows_a_shorter_chain() -> None:
@@ -175,6 +188,36 @@ def test_starts_again_when_nothing_it_read_is_left() -> None:
     chain.cut(0)
     chain.grow(b"b", 10)
     assert rounds(index) == [10]
+
+
+def test_another_chain_is_an_error_until_the_right_one_is_back() -> None:
+    chain = ForkingChain()
+    chain.grow(b"a", 1)
+    index = index_of(chain)
+    assert rounds(index) == [1]
+    right, raw = list(chain.hashes), list(chain.raw)
+    chain.hashes = [Hash32(keccak(b"another genesis"))]
+    chain.grow(b"a", 7)
+    for _ in range(2):
+        with pytest.raises(ChainError, match="another chain") as caught:
+            index.events()
+    assert caught.value.hint is not None
+    assert "server reconcile" in caught.value.hint
+    chain.hashes, chain.raw = right, raw
+    assert rounds(index) == [1]
+
+
+def test_a_reorganisation_deeper_than_what_is_remembered_is_an_error() -> None:
+    chain = ForkingChain()
+    index = index_of(chain)
+    for number in range(1, REMEMBERED_BLOCKS + 3):
+        chain.grow(b"a", number)
+        index.events()
+    chain.cut(2)
+    for number in range(REMEMBERED_BLOCKS):
+        chain.grow(b"b", 1_000 + number)
+    with pytest.raises(ChainError, match="re-organised too deeply"):
+        index.events()
 
 
 def test_asks_in_pieces() -> None:

@@ -12,6 +12,8 @@ from omnilytics.foundation.units import Address
 def connect_market(settings: ChainSection) -> tuple[Chain, MarketReader]:
     """Return the chain and the market that the settings name.
 
+    Others share the chain, so waiting never moves it, also where it is for development.
+
     Raises:
         ConfigError: The settings name no market.
         ChainError: The node does not answer, is on another chain, or has no such contract.
@@ -21,7 +23,7 @@ def connect_market(settings: ChainSection) -> tuple[Chain, MarketReader]:
             "a setting is missing", want="chain.market", hint="the address of the market contract"
         )
     url = settings.url.get_secret_value()
-    chain = connect(url, timeout_seconds=settings.request_seconds)
+    chain = connect(url, timeout_seconds=settings.request_seconds, moves=False)
     if settings.chain_id is not None and chain.chain_id != settings.chain_id:
         raise ChainError("the node is on another chain", got=chain.chain_id, want=settings.chain_id)
     market = MarketReader(chain, Address(settings.market), first_block=settings.first_block)
