@@ -160,6 +160,9 @@ class Chain(ABC):
         """
         return nullcontext()
 
+    def look_again(self) -> None:  # noqa: B027 - most chains remember nothing
+        """Forget what this thread saw in `steady`."""
+
     def head_timestamp(self) -> int:
         """Return the timestamp of the latest block."""
         return self.block_timestamp(self.head())

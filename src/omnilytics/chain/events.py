@@ -130,8 +130,7 @@ class EventIndex:
             self._catch_up()
             self._is_loaded = True
         for _ in range(_ATTEMPTS):
-            block = self._chain.latest()
-            head = Cursor(block.number, block.hash)
+            head = self._head()
             if head == self.cursor:
                 return
             self._forget_replaced(head.block_number)
@@ -139,6 +138,14 @@ class EventIndex:
                 return
             self._catch_up()
         raise ChainError("another process moves the events' cursor all the time", hint="try again")
+
+    def _head(self) -> Cursor:
+        block = self._chain.latest()
+        known = self.cursor
+        if known and block.number <= known.block_number and block.hash != known.block_hash:
+            self._chain.look_again()  # what this thread saw may be older than what another read
+            block = self._chain.latest()
+        return Cursor(block.number, block.hash)
 
     def _read_to(self, head: Cursor) -> bool:
         """Read up to `head`; False where another process moved the store's cursor."""

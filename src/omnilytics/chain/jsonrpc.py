@@ -122,6 +122,11 @@ class JsonRpcChain(Chain):
         finally:
             self._steady.blocks = outer
 
+    def look_again(self) -> None:
+        """Forget what this thread saw in `steady`."""
+        if self._steady.blocks is not None:
+            self._steady.blocks.clear()
+
     def block_hash(self, number: int) -> Hash32:
         """Return the hash of block `number`."""
         return Hash32(_bytes(_field(self._block(number), "hash")))
@@ -274,8 +279,7 @@ class JsonRpcChain(Chain):
         try:
             return self._request(method, *parameters)
         finally:
-            if self._steady.blocks is not None:
-                self._steady.blocks.clear()
+            self.look_again()
 
     def _request(self, method: str, *parameters: object) -> Any:
         try:
