@@ -34,6 +34,7 @@ from omnilytics.algebra.fixed_point import IntegerVector
 from omnilytics.chain.bindings.market import RoundSettled
 from omnilytics.chain.connection import Chain, connect
 from omnilytics.chain.deploy import deploy_market
+from omnilytics.chain.outbox import OutgoingCall
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.sender import Sender
 from omnilytics.chain.writer import MarketWriter
@@ -42,9 +43,12 @@ from omnilytics.demo.options import check_options
 from omnilytics.demo.specification import calibrate_demo, demo_specification
 from omnilytics.foundation.errors import ChainError, OmniLyticsError
 from omnilytics.foundation.randomness import SystemRandomness
-from omnilytics.foundation.units import Wei
+from omnilytics.foundation.units import Address, Wei
 from omnilytics.protocol.context import RoundContext
 from omnilytics.roles.task_view import TaskView
+from omnilytics.service.event_log import EventLog
+from omnilytics.service.outbox import DatabaseOutbox
+from omnilytics.storage.repository import Repository
 from omnilytics.transport.hpke import HpkeKey
 from omnilytics.wire.package import Opening
 from omnilytics.wire.signatures import SigningKey
@@ -248,6 +252,48 @@ def test_an_unknown_setting_is_refused(files: ServerFiles) -> None:
 class Anvil:
     url: str
     process: subprocess.Popen[bytes]
+
+
+def test_a_restart_finishes_what_was_left_in_the_outbox(world: World, files: ServerFiles) -> None:
+    """A crash between writing a call down and sending it; the database also keeps the events."""
+
+    def store() -> Repository:
+        return Repository(
+            files.folder / "data",
+            chain_id=world.chain.chain_id,
+            contract=world.market.address,
+            server=files.key.address,
+        )
+
+    target = Address(b"\x77" * 20)
+
+    class Crashing(DatabaseOutbox):
+        def put(self, call: OutgoingCall) -> None:
+            super().put(call)
+            raise InterruptedError
+
+    before = store()
+    outbox = Crashing(before.outbox, files.key.address)
+    with pytest.raises(InterruptedError):
+        sender = Sender(world.chain, files.key.secret, outbox=outbox)
+        sender.send(target, b"", value=Wei(3), gas=21_000)
+    (call,) = outbox.pending()
+    before.close()
+    with running_server(files) as server:
+        server.wait_ready()
+        server.wait_for(lambda: world.chain.receipt(call.hashes[0]) is not None, "mined")
+        server.wait_for(
+            lambda: any(line["event"] == "finished a call" for line in files.lines()), "finished"
+        )
+        assert server.stop() == 0
+    assert world.chain.balance(target) == 3
+    after = store()
+    assert after.outbox.rows(files.key.address) == []
+    cursors, logs = EventLog(after.database, first_block=0).read(-1)
+    after.close()
+    assert cursors[-1].block_hash == world.chain.block_hash(cursors[-1].block_number)
+    assert logs
+    no_secret_in(files, call.transactions[0].hex())
 
 
 @contextmanager
@@ -487,6 +533,8 @@ async def _two_rounds(world: Distributed) -> TaskView:
         total = entries[0].vector + entries[1].vector
         assert (recovered == total).all()
     world.servers[0].wait_ready()
+    status = json.loads(run_command(world.servers[0].files, "status", "--json").stdout)
+    assert [task["job"]["worked_on"] for task in status["tasks"]] == [True]
     text = httpx.get(world.servers[1].files.operations + "/metrics").text
     assert "omnilytics_rounds_settled_total 2.0" in text
     assert 'omnilytics_locks_given_total{kind="final"} 2.0' in text
