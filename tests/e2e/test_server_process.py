@@ -274,8 +274,8 @@ def test_a_restart_finishes_what_was_left_in_the_outbox(world: World, files: Ser
 
     before = store()
     outbox = Crashing(before.outbox, files.key.address)
+    sender = Sender(world.chain, files.key.secret, outbox=outbox)
     with pytest.raises(InterruptedError):
-        sender = Sender(world.chain, files.key.secret, outbox=outbox)
         sender.send(target, b"", value=Wei(3), gas=21_000)
     (call,) = outbox.pending()
     before.close()

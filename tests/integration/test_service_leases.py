@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,8 +35,8 @@ def step_on(folder: Path, url: str, steps: Connection, stop: Event) -> None:
             if not leases.may_step(TASK):
                 continue
             with store.database.engine.connect() as connection:
-                alone = connection.execute(text("SELECT pg_try_advisory_xact_lock(7)")).scalar()
-                time.sleep(0.05)  # a step takes its time
+                step = text("SELECT pg_try_advisory_xact_lock(7), pg_sleep(0.05)")
+                alone, _ = connection.execute(step).one()
             steps.send_bytes(b"alone" if alone else b"not alone")
         leases.stop()
         leases.release()
