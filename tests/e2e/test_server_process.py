@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 from devnet import anvil_binary, running_anvil
+from postgres_cluster import cluster, why_not
 from server_process import (
     COMMAND,
     PASSWORD,
@@ -452,7 +453,10 @@ class Distributed:
 
 
 @asynccontextmanager
-async def distributed(url: str, folder: Path) -> AsyncIterator[Distributed]:
+async def distributed(
+    url: str, folder: Path, storage: dict[str, object] | None = None
+) -> AsyncIterator[Distributed]:
+    """Run a market; `storage` is the first server's database."""
     options = check_options(dataset="breast-cancer", owners=5, rounds=2, servers=5, chain_url=url)
     market = set_up_market(options, folder / "demo")
     servers = []
@@ -462,6 +466,9 @@ async def distributed(url: str, folder: Path) -> AsyncIterator[Distributed]:
             folder / f"server-{index}", url, market.reader.address, node.key, node.hpke_key
         )
         files.settings["chain"]["request_seconds"] = 60
+        if index == 0 and storage is not None:
+            files.settings["storage"] = storage
+            files.settings["rounds"]["lease_seconds"] = 3
         files.write()
         node.writer.set_profile(files.endpoint, node.hpke_key.public)
         market.network._clients[files.endpoint] = httpx.AsyncClient(timeout=30)
@@ -540,6 +547,59 @@ async def _two_rounds(world: Distributed) -> TaskView:
     assert 'omnilytics_locks_given_total{kind="final"} 2.0' in text
     assert "omnilytics_submissions_stored_total 4.0" in text
     return view
+
+
+@pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+def test_a_standby_takes_over_the_tasks_of_a_server_that_died(tmp_path: Path) -> None:
+    """Two processes, one PostgreSQL database, the files on storage that both reach."""
+
+    async def scenario() -> None:
+        storage: dict[str, object] = {"database_url": cluster().new_database()}
+        with running_anvil() as url:
+            async with distributed(url, tmp_path, storage) as world:
+                await _taken_over(world, tmp_path / "standby")
+
+    asyncio.run(scenario())
+
+
+async def _taken_over(world: Distributed, folder: Path) -> None:
+    market, first = world.market, world.servers[0]
+    view = await market.model_owner.publish_task(demo_specification(market, calibrate_demo(market)))
+    opened = await market.model_owner.open_round()
+    for owner in market.owners[:2]:
+        await owner.contribute(view.task, opened.round)
+    files = prepare_server(
+        folder,
+        str(market.options.chain_url),
+        market.reader.address,
+        first.files.key,
+        first.files.hpke_key,
+    )
+    for section in ("chain", "storage", "rounds"):
+        files.settings[section] = first.files.settings[section]
+    files.write()
+    (folder / "data").mkdir()
+    (folder / "data" / "content").symlink_to(first.files.folder / "data" / "content")
+    with running_server(files) as standby:
+        standby.wait_for(lambda: "following task" in _events(files), "following")
+        first.wait_for(lambda: "took the task" in _events(first.files), "held")
+        assert "took the task" not in _events(files)
+        first.kill()
+        standby.wait_for(lambda: "took the task" in _events(files), "taken over")
+        market.chain.wait_for_time(opened.submission_deadline)
+        while (settled := market.reader.round_settled(view.task, opened.round)) is None:
+            await _advance(market, view)
+            assert market.reader.round_voided(view.task, opened.round) is None
+        assert settled.accepted_count == 2
+        text = httpx.get(files.operations + "/metrics").text
+        for kind in ("seed", "final"):  # it answered in the dead one's place
+            assert f'omnilytics_locks_given_total{{kind="{kind}"}} 1.0' in text
+        assert standby.stop() == 0
+    no_secret_in(files)
+
+
+def _events(files: ServerFiles) -> list[str]:
+    return [line["event"] for line in files.lines()]
 
 
 def _stop_while_the_node_hangs(world: Distributed, anvil: Anvil) -> None:

@@ -258,11 +258,32 @@ def test_what_a_reorganisation_takes_out_is_made_again_once(tmp_path: Path) -> N
         assert (chain.balance(FRIEND), outbox_of(store).pending()) == (1, ())
 
 
-def pay_many(folder: Path, url: str, node: str) -> list[int]:
+def pay_many(folder: Path, url: str, node: str, wei: int) -> list[int]:
     chain = connect(node, moves=False)
     with opened(folder, url) as store:
         sender = Sender(chain, KEY.secret, outbox=outbox_of(store))
-        return [pay(sender).block_number for _ in range(SHARE)]
+        return [pay(sender, wei).block_number for _ in range(SHARE)]
+
+
+@pytest.mark.parametrize("wei", [1, 2])
+def test_the_same_call_of_two_processes_is_one(
+    store: Repository, chain: Fragile, monkeypatch: pytest.MonkeyPatch, wei: int
+) -> None:
+    """As when a task changes hands while a call waits; another call is another one."""
+    one, other = (Sender(chain, KEY.secret, outbox=outbox_of(store)) for _ in range(2))
+    wait = chain.wait_for_receipt
+    ran: list[RawReceipt] = []
+
+    def meanwhile(*hashes: Hash32, timeout_seconds: float) -> RawReceipt:
+        monkeypatch.setattr(chain, "wait_for_receipt", wait)
+        ran.append(pay(other, wei))
+        return wait(*hashes, timeout_seconds=timeout_seconds)
+
+    monkeypatch.setattr(chain, "wait_for_receipt", meanwhile)
+    first = pay(one)
+    assert (first.transaction_hash == ran[0].transaction_hash) == (wei == 1)
+    assert chain.balance(FRIEND) == (1 if wei == 1 else 3)
+    assert outbox_of(store).pending() == ()
 
 
 @NEEDS_ANVIL
@@ -274,10 +295,10 @@ def test_two_processes_share_an_accounts_nonces(tmp_path: Path) -> None:
     with running_anvil() as node, ProcessPoolExecutor(2, mp_context=spawn) as pool:
         chain = connect(node, moves=False)
         chain.fund(KEY.address, ETHER)
-        folders = [tmp_path / name for name in ("1", "2")]
-        sent = [pool.submit(pay_many, folder, url, node) for folder in folders]
+        # What both send alike at the same time is one call; these are none alike.
+        sent = [pool.submit(pay_many, tmp_path / str(wei), url, node, wei) for wei in (1, 2)]
         blocks = [block for each in sent for block in each.result(timeout=120)]
         assert len(blocks) == 2 * SHARE
-        assert chain.balance(FRIEND) == chain.spent_nonces(KEY.address) == 2 * SHARE
+        assert (chain.balance(FRIEND), chain.spent_nonces(KEY.address)) == (3 * SHARE, 2 * SHARE)
     with opened(tmp_path / "1", url) as store:
         assert outbox_of(store).pending() == ()

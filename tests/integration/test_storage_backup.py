@@ -9,10 +9,19 @@ from threading import Event, Thread
 
 import pytest
 from sqlalchemy import text
-from storage_databases import BOTH, NEEDS_POSTGRESQL, address, digest, new_url, opened, url_fixture
+from storage_databases import (
+    BOTH,
+    NEEDS_POSTGRESQL,
+    address,
+    digest,
+    new_url,
+    opened,
+    outbox_row,
+    url_fixture,
+)
 
 from omnilytics.foundation.errors import ConfigError, VerificationError
-from omnilytics.foundation.units import Round, TaskId, Wei
+from omnilytics.foundation.units import Round, TaskId
 from omnilytics.protocol.locks import FINAL_LOCK, SEED_LOCK
 from omnilytics.storage import backup as backup_module
 from omnilytics.storage import schema
@@ -21,7 +30,6 @@ from omnilytics.storage.chain_logs import BlockMark, ChainLogs, LogRow
 from omnilytics.storage.database import Database
 from omnilytics.storage.errors import StorageUnavailableError
 from omnilytics.storage.migration import REVISIONS, Schema, schema_state
-from omnilytics.storage.outbox import OutboxRow
 from omnilytics.storage.reconciliation import OwnAnswer, reconcile, require_reconciliation
 from omnilytics.storage.repository import PublicRecord, Repository
 from omnilytics.wire.hashing import content_hash
@@ -47,7 +55,7 @@ def fill(store: Repository) -> None:
     logs = ChainLogs(store.database, "market")
     assert logs.advance(None, BlockMark(7, FIRST), [LOG], keep=9)
     assert store.jobs.acquire(TASK, "me", lease_seconds=10**6)
-    store.outbox.add([CALL])
+    store.outbox.add([outbox_row(SENDER, 0, FIRST)])
 
 
 LOG = LogRow(
@@ -58,19 +66,6 @@ LOG = LogRow(
     address=OWNER,
     topics=bytes(32),
     data=b"data",
-)
-CALL = OutboxRow(
-    sender=SENDER,
-    nonce=0,
-    replacement=0,
-    hash=FIRST,
-    raw_transaction=b"raw",
-    target=None,
-    data=b"",
-    value_wei=Wei(1),
-    gas=1,
-    max_fee_wei=Wei(1),
-    priority_fee_wei=Wei(1),
 )
 
 

@@ -23,13 +23,13 @@ from storage_databases import (
     new_url,
     open_store,
     opened,
+    outbox_row,
     url_fixture,
 )
 
 from omnilytics.foundation.errors import VerificationError
-from omnilytics.foundation.units import Hash32, Round, TaskId, Wei
+from omnilytics.foundation.units import Hash32, Round, TaskId
 from omnilytics.storage.errors import StorageUnavailableError
-from omnilytics.storage.outbox import OutboxRow
 from omnilytics.storage.repository import PublicRecord, Repository
 
 url = pytest.fixture(params=BOTH)(url_fixture)
@@ -128,25 +128,9 @@ def hand_out_nonces() -> list[int]:
     for _, store, mine in _turns():
         with store.outbox.owned():
             nonce = len(store.outbox.rows(SENDER))
-            store.outbox.add([_row(nonce, mine)])
+            store.outbox.add([outbox_row(SENDER, nonce, mine)])
             taken.append(nonce)
     return taken
-
-
-def _row(nonce: int, mine: Hash32) -> OutboxRow:
-    return OutboxRow(
-        sender=SENDER,
-        nonce=nonce,
-        replacement=0,
-        hash=mine,
-        raw_transaction=b"raw",
-        target=None,
-        data=b"",
-        value_wei=Wei(1),
-        gas=1,
-        max_fee_wei=Wei(1),
-        priority_fee_wei=Wei(1),
-    )
 
 
 def _record(body: bytes) -> PublicRecord:
@@ -209,7 +193,7 @@ def test_a_process_that_dies_frees_the_nonces(
                 kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
                 connection.execute(text(kill))
             with two.outbox.owned():
-                two.outbox.add([_row(0, digest("two"))])
+                two.outbox.add([outbox_row(SENDER, 0, digest("two"))])
         assert len(one.outbox.rows(SENDER)) == 1
 
 

@@ -2,8 +2,8 @@
 
 All `Sender`s of a key share one outbox: two with an outbox each would hand out the same nonce. Gas
 and fees are explicit; where the chain can tell, a transaction that would revert is refused before
-it costs anything. What is signed is written to the outbox before it is sent, and a call that an
-earlier process, or a caller who gave up, left there is taken up, not made a second time.
+it costs anything. What is signed is written to the outbox before it is sent, and a call that is
+there already, of another process or of a caller who gave up, is taken up, not made a second time.
 
 Not guaranteed: that what was mined stays so. A call is forgotten once it is mined; after a
 re-organisation whoever still wants it makes it again, under the same nonce where that is free.
@@ -132,9 +132,10 @@ class Sender:
             return None  # another transaction took its nonce, or another process finished it
 
     def _left_over(self, target: Address | None, data: bytes, value: Wei) -> OutgoingCall | None:
-        """Return the same call if it is under way and nobody waits for it; sent again, to be sure.
+        """Return the same call if it is under way; sent again, to be sure.
 
-        Two who send the same at the same time mean two calls.
+        Two who send the same at the same time in one process mean two calls, in two processes one:
+        both follow the same chain.
         """
         wanted = (target, data, value)
         for call in self._outbox.pending():
