@@ -18,8 +18,9 @@ from pathlib import Path
 import httpx
 import pytest
 from devnet import anvil_at, anvil_binary, running_anvil
-from distributed import Distributed, distributed, play_round
+from distributed import Distributed, contribute, distributed, play_round
 from distributed_checks import check_logs, check_round
+from postgres_cluster import cluster, why_not
 from server_process import (
     COMMAND,
     PASSWORD,
@@ -33,11 +34,15 @@ from server_process import (
 
 from omnilytics.chain.connection import Chain, connect
 from omnilytics.chain.deploy import deploy_market
+from omnilytics.chain.outbox import OutgoingCall
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.sender import Sender
 from omnilytics.chain.writer import MarketWriter
 from omnilytics.foundation.randomness import SystemRandomness
-from omnilytics.foundation.units import Wei
+from omnilytics.foundation.units import Address, Wei
+from omnilytics.service.event_log import EventLog
+from omnilytics.service.outbox import DatabaseOutbox
+from omnilytics.storage.repository import Repository
 from omnilytics.transport.hpke import HpkeKey
 from omnilytics.wire.signatures import SigningKey
 
@@ -236,6 +241,48 @@ def test_an_unknown_setting_is_refused(files: ServerFiles) -> None:
     fails_to_run(files, 3, "unknown setting", "did you mean chain.poll_seconds?")
 
 
+def test_a_restart_finishes_what_was_left_in_the_outbox(world: World, files: ServerFiles) -> None:
+    """A crash between writing a call down and sending it; the database also keeps the events."""
+
+    def store() -> Repository:
+        return Repository(
+            files.folder / "data",
+            chain_id=world.chain.chain_id,
+            contract=world.market.address,
+            server=files.key.address,
+        )
+
+    target = Address(b"\x77" * 20)
+
+    class Crashing(DatabaseOutbox):
+        def put(self, call: OutgoingCall) -> None:
+            super().put(call)
+            raise InterruptedError
+
+    before = store()
+    outbox = Crashing(before.outbox, files.key.address)
+    sender = Sender(world.chain, files.key.secret, outbox=outbox)
+    with pytest.raises(InterruptedError):
+        sender.send(target, b"", value=Wei(3), gas=21_000)
+    (call,) = outbox.pending()
+    before.close()
+    with running_server(files) as server:
+        server.wait_ready()
+        server.wait_for(lambda: world.chain.receipt(call.hashes[0]) is not None, "mined")
+        server.wait_for(
+            lambda: any(line["event"] == "finished a call" for line in files.lines()), "finished"
+        )
+        assert server.stop() == 0
+    assert world.chain.balance(target) == 3
+    after = store()
+    assert after.outbox.rows(files.key.address) == []
+    cursors, logs = EventLog(after.database, first_block=0).read(-1)
+    after.close()
+    assert cursors[-1].block_hash == world.chain.block_hash(cursors[-1].block_number)
+    assert logs
+    no_secret_in(files, call.transactions[0].hex())
+
+
 def test_it_outlives_its_chain(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     state = tmp_path / "state.json"
@@ -378,6 +425,65 @@ def test_processes_settle_rounds_and_tell_no_secret(tmp_path: Path) -> None:
                     assert any((x.get("task"), x.get("round")) == (1, 2) for x in lines)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+def test_a_standby_takes_over_the_tasks_of_a_server_that_died(tmp_path: Path) -> None:
+    """Two processes, one PostgreSQL database, the files on storage that both reach."""
+
+    async def scenario() -> None:
+        urls = iter([cluster().new_database()])
+        (port,) = free_ports(1)
+        with anvil_at(port, None) as anvil:
+            async with distributed(
+                anvil, tmp_path, rounds=2, database_url=lambda: next(urls, "")
+            ) as world:
+                world.server(1).files.settings["rounds"]["lease_seconds"] = 3
+                world.server(1).files.write()
+                world.restart(1)
+                await world.ready()
+                await _taken_over(world, tmp_path / "standby")
+
+    asyncio.run(scenario())
+
+
+async def _taken_over(world: Distributed, folder: Path) -> None:
+    first = world.server(1)
+    await world.publish()
+    opened = await world.market.model_owner.open_round()
+    await contribute(world, opened, world.market.owners[:2])
+    files = prepare_server(
+        folder,
+        world.anvil.url,
+        world.market.reader.address,
+        first.files.key,
+        first.files.hpke_key,
+    )
+    for section in ("chain", "storage", "rounds"):
+        files.settings[section] = first.files.settings[section]
+    files.write()
+    (folder / "data").mkdir()
+    (folder / "data" / "content").symlink_to(first.files.folder / "data" / "content")
+    with running_server(files) as standby:
+        standby.wait_for(lambda: "following task" in _events(files), "following")
+        first.wait_for(lambda: "took the task" in _events(first.files), "held")
+        assert "took the task" not in _events(files)
+        first.kill()
+        standby.wait_for(lambda: "took the task" in _events(files), "taken over")
+        world.servers[0] = standby
+        settled = await world.settle(opened)
+        assert settled.accepted_count == 2
+        text = httpx.get(files.operations + "/metrics").text
+        for kind in ("seed", "final"):  # it answered in the dead one's place
+            assert f'omnilytics_locks_given_total{{kind="{kind}"}} 1.0' in text
+        status = json.loads(run_command(files, "status", "--json").stdout)
+        assert [task["job"]["worked_on"] for task in status["tasks"]] == [True]
+        assert standby.stop() == 0
+    no_secret_in(files)
+
+
+def _events(files: ServerFiles) -> list[str]:
+    return [line["event"] for line in files.lines()]
 
 
 async def _stop_while_the_node_hangs(world: Distributed) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from postgres_cluster import cluster, why_not
 
-from omnilytics.foundation.units import Address, Hash32
+from omnilytics.foundation.units import Address, Hash32, Wei
 from omnilytics.storage.database import default_url
+from omnilytics.storage.outbox import OutboxRow
 from omnilytics.storage.repository import Repository
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
@@ -33,6 +34,23 @@ def address(label: str) -> Address:
 
 
 CONTRACT, SERVER = address("contract"), address("server")
+
+
+def outbox_row(sender: Address, nonce: int, name: Hash32) -> OutboxRow:
+    """Return a row of a call that has one transaction."""
+    return OutboxRow(
+        sender=sender,
+        nonce=nonce,
+        replacement=0,
+        hash=name,
+        raw_transaction=b"raw",
+        target=None,
+        data=b"",
+        value_wei=Wei(1),
+        gas=1,
+        max_fee_wei=Wei(1),
+        priority_fee_wei=Wei(1),
+    )
 
 
 def new_url(kind: str, folder: Path) -> str:

@@ -9,7 +9,16 @@ from threading import Event, Thread
 
 import pytest
 from sqlalchemy import text
-from storage_databases import BOTH, NEEDS_POSTGRESQL, address, digest, new_url, opened, url_fixture
+from storage_databases import (
+    BOTH,
+    NEEDS_POSTGRESQL,
+    address,
+    digest,
+    new_url,
+    opened,
+    outbox_row,
+    url_fixture,
+)
 
 from omnilytics.foundation.errors import ConfigError, VerificationError
 from omnilytics.foundation.units import Round, TaskId
@@ -17,11 +26,10 @@ from omnilytics.protocol.locks import FINAL_LOCK, SEED_LOCK
 from omnilytics.storage import backup as backup_module
 from omnilytics.storage import schema
 from omnilytics.storage.backup import BackupManifest, backup, restore, verify_backup
-from omnilytics.storage.cursors import BlockMark
+from omnilytics.storage.chain_logs import BlockMark, ChainLogs, LogRow
 from omnilytics.storage.database import Database
 from omnilytics.storage.errors import StorageUnavailableError
 from omnilytics.storage.migration import REVISIONS, Schema, schema_state
-from omnilytics.storage.outbox import ABANDONED, SignedTransaction
 from omnilytics.storage.reconciliation import OwnAnswer, reconcile, require_reconciliation
 from omnilytics.storage.repository import PublicRecord, Repository
 from omnilytics.wire.hashing import content_hash
@@ -44,15 +52,21 @@ def fill(store: Repository) -> None:
     store.publish(b"an artefact", task=TASK)
     store.publish(b"")
     store.use_nonce(digest("nonce"))
-    store.cursors.advance("market", BlockMark(7, FIRST))
-    store.jobs.add("settle", "1/1")
-    job = store.jobs.acquire("me", now=10, lease_seconds=60)
-    assert job is not None
-    store.outbox.queue(SENDER, "seal 1/1", chain_nonce=0, sign=sign, now=1)
+    logs = ChainLogs(store.database, "market")
+    assert logs.advance(None, BlockMark(7, FIRST), [LOG], keep=9)
+    assert store.jobs.acquire(TASK, "me", lease_seconds=10**6)
+    store.outbox.add([outbox_row(SENDER, 0, FIRST)])
 
 
-def sign(nonce: int) -> SignedTransaction:
-    return SignedTransaction(b"raw", digest(f"transaction {nonce}"))
+LOG = LogRow(
+    block=7,
+    log_index=0,
+    block_hash=FIRST,
+    transaction_hash=SECOND,
+    address=OWNER,
+    topics=bytes(32),
+    data=b"data",
+)
 
 
 def rows(store: Repository) -> dict[str, list[tuple[object, ...]]]:
@@ -184,10 +198,11 @@ def test_after_reconciliation_no_answer_is_given_twice(tmp_path: Path, url: str)
         assert store.lock(TASK, Round(4), SEED_LOCK, SECOND) == SECOND
         store.claim_receipt(TASK, Round(4), NEWCOMER, SECOND)
         assert store.lock(OTHER_TASK, Round(1), SEED_LOCK, SECOND) == SECOND
-        # The work of the lost process is free again; its transaction is not sent any more.
-        assert store.jobs.acquire("me", now=11, lease_seconds=60) is not None
-        (entry,) = store.outbox.under_nonce(SENDER, 0)
-        assert entry.state == ABANDONED
+        # The work of the lost process is free again; its transaction is not sent any more, and
+        # the chain is read anew.
+        assert store.jobs.acquire(TASK, "another", lease_seconds=60)
+        assert store.outbox.rows(SENDER) == []
+        assert ChainLogs(store.database, "market").read(-1) == ([], [])
         # Once more bars more, and never less.
         assert reconcile(store, {TASK: Round(6), OTHER_TASK: Round(1)}).barred[TASK] == 6
         assert reconcile(store, {TASK: Round(4), OTHER_TASK: Round(1)}).barred[TASK] == 6
@@ -319,7 +334,9 @@ def test_a_backup_of_an_earlier_schema_is_migrated(tmp_path: Path, url: str) -> 
 def test_a_backup_of_a_later_version_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "backup"
     make_backup(tmp_path / "data", new_url("sqlite", tmp_path / "data"), source)
-    written = (source / "manifest.json").read_bytes().replace(b'"0002"', b'"9999"')
+    written = (
+        (source / "manifest.json").read_bytes().replace(f'"{REVISIONS[-1]}"'.encode(), b'"9999"')
+    )
     (source / "manifest.json").write_bytes(written)
     (source / "manifest.blake3").write_text(content_hash(written).hex())
     with pytest.raises(ConfigError, match="another version") as caught:

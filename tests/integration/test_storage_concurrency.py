@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,13 +14,22 @@ from typing import TypeVar
 
 import pytest
 from sqlalchemy import event, text
-from storage_databases import BOTH, address, digest, open_store, opened, url_fixture
+from storage_databases import (
+    BOTH,
+    NEEDS_POSTGRESQL,
+    POSTGRESQL,
+    address,
+    digest,
+    new_url,
+    open_store,
+    opened,
+    outbox_row,
+    url_fixture,
+)
 
 from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Hash32, Round, TaskId
 from omnilytics.storage.errors import StorageUnavailableError
-from omnilytics.storage.jobs import DONE, RUNNING
-from omnilytics.storage.outbox import SignedTransaction
 from omnilytics.storage.repository import PublicRecord, Repository
 
 url = pytest.fixture(params=BOTH)(url_fixture)
@@ -37,17 +45,6 @@ class _Worker:
     repository: Repository
     barrier: Barrier
     number: int
-
-
-@dataclass(frozen=True)
-class _Signer:
-    """Signs differently in every process."""
-
-    purpose: str
-    mine: Hash32
-
-    def __call__(self, nonce: int) -> SignedTransaction:
-        return SignedTransaction(b"raw", digest(f"{self.purpose} {nonce} {self.mine.hex()}"))
 
 
 _workers: list[_Worker] = []
@@ -117,28 +114,23 @@ def hold_packages() -> list[Hash32]:
     return [store.add_held(TASK, Round(turn), 2, OWNER, mine) for turn, store, mine in _turns()]
 
 
-def do_jobs() -> list[str]:
-    """Take jobs until none is left; return the keys of those finished."""
+def take_jobs() -> list[bool]:
     (worker,) = _workers
-    worker.barrier.wait(60)
-    done = []
-    jobs = worker.repository.jobs
-    while (job := jobs.acquire(f"worker {worker.number}", now=100, lease_seconds=60)) is not None:
-        assert jobs.finish(job)
-        done.append(job.key)
-    return done
+    name = f"process {worker.number}"
+    return [
+        store.jobs.acquire(TaskId(turn), name, lease_seconds=600) for turn, store, _ in _turns()
+    ]
 
 
-def queue_transactions() -> list[tuple[str, int, Hash32]]:
-    """Every process queues for purposes that all share, and for its own."""
-    queued = []
-    for turn, store, mine in _turns():
-        for purpose in (f"shared {turn}", f"own {mine.hex()} {turn}"):
-            entry = store.outbox.queue(
-                SENDER, purpose, chain_nonce=7, now=0, sign=_Signer(purpose, mine)
-            )
-            queued.append((purpose, entry.nonce, entry.hash))
-    return queued
+def hand_out_nonces() -> list[int]:
+    """Take the next free nonce in every turn; the table alone says which is free."""
+    taken = []
+    for _, store, mine in _turns():
+        with store.outbox.owned():
+            nonce = len(store.outbox.rows(SENDER))
+            store.outbox.add([outbox_row(SENDER, nonce, mine)])
+            taken.append(nonce)
+    return taken
 
 
 def _record(body: bytes) -> PublicRecord:
@@ -172,28 +164,37 @@ def take_again(folder: Path, url: str) -> list[bytes]:
     return values
 
 
-def test_every_job_is_done_once_and_every_nonce_has_one_transaction(
-    tmp_path: Path, url: str
+def test_every_job_has_one_holder(tmp_path: Path, url: str) -> None:
+    with processes(tmp_path / "data", url) as pool:
+        taken = everywhere(pool, take_jobs)
+    assert [sum(one[turn] for one in taken) for turn in range(TURNS)] == [1] * TURNS
+
+
+@NEEDS_POSTGRESQL
+def test_no_nonce_is_handed_out_twice(tmp_path: Path) -> None:
+    """Between looking and writing nobody else looks. SQLite serves one process."""
+    with processes(tmp_path / "data", new_url(POSTGRESQL, tmp_path)) as pool:
+        taken = everywhere(pool, hand_out_nonces)
+    assert sorted(nonce for one in taken for nonce in one) == list(range(TURNS * PROCESSES))
+
+
+@NEEDS_POSTGRESQL
+def test_a_process_that_dies_frees_the_nonces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "data"
-    keys = [f"job {number:03}" for number in range(60)]
-    with opened(folder, url) as store, store.batch():
-        for key in keys:
-            assert store.jobs.add("work", key)
-    with processes(folder, url) as pool:
-        done = everywhere(pool, do_jobs)
-        queued = everywhere(pool, queue_transactions)
-    assert sorted(key for one in done for key in one) == keys
-    with opened(folder, url) as store:
-        assert {job.key for job in store.jobs.in_state(DONE)} == set(keys)
-        assert store.jobs.in_state(RUNNING) == []
-        entries = store.outbox.pending(SENDER)
-    purposes = TURNS * (PROCESSES + 1)
-    assert [entry.nonce for entry in entries] == list(range(7, 7 + purposes))  # no gap
-    assert len({entry.purpose for entry in entries}) == purposes
-    answers = Counter(answer for one in queued for answer in one)
-    shared = [count for (purpose, _, _), count in answers.items() if purpose.startswith("shared")]
-    assert shared == [PROCESSES] * TURNS  # all got the same transaction
+    monkeypatch.setattr("omnilytics.storage.outbox.OWNED_SECONDS", 1)
+    url = new_url(POSTGRESQL, tmp_path)
+    with opened(tmp_path, url) as one, opened(tmp_path, url) as two:
+        lost = pytest.raises(StorageUnavailableError, match="does not answer")
+        with lost, one.outbox.owned():
+            with pytest.raises(StorageUnavailableError, match="busy"), two.outbox.owned():
+                pass
+            with one.database.reading() as connection:  # as when its connection breaks
+                kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+                connection.execute(text(kill))
+            with two.outbox.owned():
+                two.outbox.add([outbox_row(SENDER, 0, digest("two"))])
+        assert len(one.outbox.rows(SENDER)) == 1
 
 
 def test_a_batch_is_seen_whole_or_not_at_all(tmp_path: Path, url: str) -> None:

@@ -82,8 +82,8 @@ def test_the_migrations_make_exactly_the_tables_of_the_metadata(
 
 def test_the_comparison_would_notice_a_change(url: str, database: Database) -> None:
     migrate(url)
-    change(database, "ALTER TABLE outbox DROP COLUMN created")
-    change(database, "DROP INDEX jobs_by_state")
+    change(database, "ALTER TABLE outbox DROP COLUMN gas")
+    change(database, "DROP INDEX request_nonces_by_age")
     with database.reading() as connection:
         found = compare_metadata(MigrationContext.configure(connection), schema.metadata)
     assert {str(one[0]) for one in found} == {"add_column", "add_index"}
@@ -168,6 +168,28 @@ def test_a_store_of_the_first_schema_keeps_everything(
         with repository.database.reading() as connection:
             used = connection.execute(text("SELECT used_at FROM request_nonces")).scalar_one()
             assert used > 1_600_000_000  # not so old that it is forgotten at once
+
+
+def test_a_store_of_the_second_schema_keeps_everything(
+    tmp_path: Path, url: str, database: Database
+) -> None:
+    """What the third throws away no process ever filled."""
+    with database.batch() as connection:
+        make(connection, "0002")
+        rows = {"contract": digest("contract")[:20], "server": digest("server")[:20]}
+        insert = "INSERT INTO identity VALUES (1, 1, :contract, :server)"
+        connection.execute(text(insert), rows)
+        lock = {"value": digest("value")}
+        connection.execute(text("INSERT INTO locks VALUES (1, 2, 'seed', :value)"), lock)
+        connection.execute(text("INSERT INTO cursors VALUES ('market', 7, :value)"), lock)
+    with pytest.raises(ConfigError, match="earlier version"):
+        open_store(tmp_path / "data", url)
+    assert migrate(url) == SchemaState(Schema.OLDER, "0002")
+    with opened(tmp_path / "data", url) as repository:
+        held = repository.lock(TaskId(1), Round(2), "seed", digest("another"))
+        assert held == digest("value")
+        with repository.database.reading() as connection:
+            assert connection.execute(text("SELECT count(*) FROM cursors")).scalar_one() == 0
 
 
 def test_a_store_of_before_the_migrations_is_migrated(

@@ -7,77 +7,13 @@ from dataclasses import replace
 import pytest
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
+from forking_chain import CONTRACT, OTHER, VOIDED, ForkingChain, index_of, log, rounds
 
-from omnilytics.chain.bindings import market, registry
 from omnilytics.chain.bindings.market import RoundSealed, RoundVoided
-from omnilytics.chain.compile import build
 from omnilytics.chain.connection import RawLog
-from omnilytics.chain.embedded import EmbeddedChain
-from omnilytics.chain.events import BLOCKS_PER_REQUEST, EventIndex
-from omnilytics.chain.happenings import Position
+from omnilytics.chain.events import BLOCKS_PER_REQUEST, REMEMBERED_BLOCKS
 from omnilytics.foundation.errors import ChainError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
-
-build()
-
-CONTRACT = Address(b"\x0c" * 20)
-OTHER = Address(b"\x0d" * 20)
-"""The market, and its registry."""
-VOIDED = keccak(b"RoundVoided(uint256,uint256)")
-
-
-class ForkingChain(EmbeddedChain):
-    """Blocks and logs as the test says; counts what was asked."""
-
-    def __init__(self) -> None:
-        self.hashes = [Hash32(keccak(b"genesis"))]
-        super().__init__()
-        self.raw: list[RawLog] = []
-        self.asked: list[tuple[int, int]] = []
-
-    def grow(self, fork: bytes, *rounds: int) -> None:
-        """Add one block with a RoundVoided of task 1 for each round."""
-        number = len(self.hashes)
-        self.hashes.append(Hash32(keccak(self.hashes[-1] + fork)))
-        for index, round_number in enumerate(rounds):
-            self.raw.append(log(number, self.hashes[-1], index, VOIDED, 1, round_number))
-
-    def cut(self, head: int) -> None:
-        """Forget the blocks after `head`."""
-        del self.hashes[head + 1 :]
-        self.raw = [raw for raw in self.raw if raw.position.block_number <= head]
-
-    def head(self) -> int:
-        return len(self.hashes) - 1
-
-    def block_hash(self, number: int) -> Hash32:
-        return self.hashes[number]
-
-    def logs(self, address: Address, first_block: int, last_block: int) -> tuple[RawLog, ...]:
-        if address == CONTRACT:
-            self.asked.append((first_block, last_block))
-        wanted = range(first_block, last_block + 1)
-        found = (raw for raw in self.raw if raw.address == address)
-        return tuple(raw for raw in found if raw.position.block_number in wanted)
-
-
-def log(number: int, block_hash: Hash32, index: int, kind: bytes, *topics: int) -> RawLog:
-    position = Position(
-        block_number=number,
-        block_hash=block_hash,
-        transaction_hash=Hash32(bytes(32)),
-        log_index=index,
-    )
-    words = tuple(topic.to_bytes(32, "big") for topic in topics)
-    return RawLog(address=CONTRACT, topics=(kind, *words), data=b"", position=position)
-
-
-def index_of(chain: ForkingChain, first_block: int = 0) -> EventIndex:
-    return EventIndex(chain, {CONTRACT: market.codec(), OTHER: registry.codec()}, first_block)
-
-
-def rounds(index: EventIndex) -> list[int]:
-    return [event.round for event in index.events() if isinstance(event, RoundVoided)]
 
 
 def test_reads_each_block_once() -> None:
@@ -91,14 +27,26 @@ def test_reads_each_block_once() -> None:
     assert rounds(index) == [1, 2]
     chain.grow(b"a", 3)
     assert rounds(index) == [1, 2, 3]
-    assert chain.asked == [(0, 0), (1, 2), (3, 3)]
+    assert chain.asked == [(1, 2), (3, 3)]
     assert index.cursor is not None
     assert (index.cursor.block_number, index.cursor.block_hash) == (3, chain.hashes[3])
-    found = index.of_round(RoundVoided, TaskId(1), Round(3))
-    assert found is not None
+    (found,) = index.of_round(RoundVoided, TaskId(1), Round(3))
     assert found.position.block_number == 3
-    assert index.of_round(RoundSealed, TaskId(1), Round(3)) is None
-    assert index.of_round(RoundVoided, TaskId(2), Round(3)) is None
+    assert index.of_round(RoundSealed, TaskId(1), Round(3)) == ()
+    assert index.of_round(RoundVoided, TaskId(2), Round(3)) == ()
+
+
+def test_several_of_a_kind_are_kept_in_their_order() -> None:
+    """Two of one kind in one round, as of servers that are slashed."""
+    chain = ForkingChain()
+    chain.grow(b"a", 1, 1)
+    chain.grow(b"a", 2)
+    index = index_of(chain)
+    places = [e.position.log_index for e in index.of_round(RoundVoided, TaskId(1), Round(1))]
+    assert places == [0, 1]
+    assert [e.round for e in index.of_kind(RoundVoided, TaskId(1))] == [1, 1, 2]
+    assert index.of_kind(RoundSealed, TaskId(1)) == ()
+    assert index.of_kind(RoundVoided, TaskId(2)) == ()
 
 
 def test_events_of_market_and_registry_are_in_chain_order() -> None:
@@ -151,8 +99,9 @@ def test_forgets_replaced_blocks() -> None:
     for number in (30, 40, 50, 60):
         chain.grow(b"b", number)
     assert rounds(index) == [1, 2, 30, 40, 50, 60]
-    assert index.of_round(RoundVoided, TaskId(1), Round(3)) is None
-    assert index.of_round(RoundVoided, TaskId(1), Round(30)) is not None
+    assert index.of_round(RoundVoided, TaskId(1), Round(3)) == ()
+    assert len(index.of_round(RoundVoided, TaskId(1), Round(30))) == 1
+    assert [event.round for event in index.of_kind(RoundVoided, TaskId(1))] == rounds(index)
 
 
 def test_follows_a_shorter_chain() -> None:
@@ -175,6 +124,36 @@ def test_starts_again_when_nothing_it_read_is_left() -> None:
     chain.cut(0)
     chain.grow(b"b", 10)
     assert rounds(index) == [10]
+
+
+def test_another_chain_is_an_error_until_the_right_one_is_back() -> None:
+    chain = ForkingChain()
+    chain.grow(b"a", 1)
+    index = index_of(chain)
+    assert rounds(index) == [1]
+    right, raw = list(chain.hashes), list(chain.raw)
+    chain.hashes = [Hash32(keccak(b"another genesis"))]
+    chain.grow(b"a", 7)
+    for _ in range(2):
+        with pytest.raises(ChainError, match="another chain") as caught:
+            index.events()
+    assert caught.value.hint is not None
+    assert "server reconcile" in caught.value.hint
+    chain.hashes, chain.raw = right, raw
+    assert rounds(index) == [1]
+
+
+def test_a_reorganisation_deeper_than_what_is_remembered_is_an_error() -> None:
+    chain = ForkingChain()
+    index = index_of(chain)
+    for number in range(1, REMEMBERED_BLOCKS + 3):
+        chain.grow(b"a", number)
+        index.events()
+    chain.cut(2)
+    for number in range(REMEMBERED_BLOCKS):
+        chain.grow(b"b", 1_000 + number)
+    with pytest.raises(ChainError, match="re-organised too deeply"):
+        index.events()
 
 
 def test_asks_in_pieces() -> None:

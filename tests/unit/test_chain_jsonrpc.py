@@ -221,3 +221,93 @@ def test_waits_end() -> None:
             chain.wait_for_time(17, timeout_seconds=0)
         with pytest.raises(ResumableTimeoutError):
             chain.wait_for_receipt(Hash32(bytes(32)), timeout_seconds=0)
+
+
+class CountingNode:
+    """A node whose head moves as a test says; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.number = 5
+        self.asked: list[str] = []
+
+    def __call__(self, method: str, parameters: list[Any]) -> Any:
+        if method in GREETING:
+            return GREETING[method]
+        self.asked.append(method)
+        if method == "eth_blockNumber":
+            return hex(self.number)
+        if method == "eth_getBlockByNumber":
+            number = self.number if parameters[0] == "latest" else int(parameters[0], 16)
+            name = f"0x{number:064x}"
+            return {"number": hex(number), "hash": name, "timestamp": hex(10 * number)}
+        return "0x"
+
+    def forget(self) -> int:
+        count = len(self.asked)
+        self.asked.clear()
+        return count
+
+
+def test_a_steady_look_asks_for_a_head_once() -> None:
+    counting = CountingNode()
+    with node(counting) as url:
+        chain = connect(url)
+        assert (chain.latest().number, chain.head_timestamp(), counting.forget()) == (5, 50, 2)
+        with chain.steady():
+            assert (chain.head(), chain.latest().number, chain.head_timestamp()) == (5, 5, 50)
+            assert chain.block_hash(5) == chain.latest().hash
+            assert counting.forget() == 1
+            counting.number = 6
+            assert chain.block_timestamp(4) == 40
+            assert chain.block_timestamp(4) == 40
+            assert (chain.head(), counting.forget()) == (5, 1)
+            chain.look_again()
+            assert (chain.head(), counting.forget()) == (6, 1)
+            with chain.steady():  # a part of the outer one
+                assert (chain.head(), counting.forget()) == (6, 0)
+            assert (chain.head(), counting.forget()) == (6, 0)
+        counting.number = 7
+        assert (chain.head(), chain.head(), counting.forget()) == (7, 7, 2)
+
+
+def test_a_steady_head_is_never_older_than_a_state() -> None:
+    """Events that lag behind a state would make a chain look as if it contradicted itself."""
+    counting = CountingNode()
+    with node(counting) as url:
+        chain = connect(url)
+        reads: list[Callable[[], object]] = [
+            lambda: chain.call(ADDRESS, b""),
+            lambda: chain.code(ADDRESS),
+            lambda: chain.send(b""),
+        ]
+        with chain.steady():
+            for read in reads:
+                before = chain.head()
+                counting.number += 1
+                read()
+                assert chain.head() == before + 1
+
+
+def test_a_steady_look_is_of_its_thread_and_ends_with_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counting, seen = CountingNode(), []
+    with node(counting) as url:
+        chain = connect(url)
+        with chain.steady():
+            assert chain.head() == 5
+            counting.number = 6
+            other = threading.Thread(target=lambda: seen.append(chain.head()))
+            other.start()
+            other.join()
+            assert (seen, chain.head()) == ([6], 5)
+            monkeypatch.setattr("omnilytics.chain.jsonrpc.STEADY_SECONDS", -1.0)
+            assert chain.head() == 6
+
+
+def test_who_shares_a_development_chain_does_not_move_it() -> None:
+    with node(fixed(web3_clientVersion="anvil/v1", eth_blockNumber="0x20")) as url:
+        chain = connect(url, moves=False)
+        assert (chain.is_development, chain.moves, connect(url).moves) == (True, False, True)
+        with pytest.raises(ResumableTimeoutError):
+            chain.wait_for_block(33, timeout_seconds=0)

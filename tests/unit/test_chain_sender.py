@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from mempool import Mempool
 
-from omnilytics.chain.embedded import EmbeddedChain
+from omnilytics.chain.connection import RawReceipt
 from omnilytics.chain.outbox import MemoryOutbox, OutgoingCall
 from omnilytics.chain.sender import MAX_REPLACEMENTS, Sender
 from omnilytics.foundation.errors import ChainError, FundsError, ResumableTimeoutError
@@ -14,28 +15,6 @@ KEY = b"\x11" * 32
 FRIEND = Address(b"\x22" * 20)
 GAS = 21_000
 ETHER = Wei(10**18)
-
-
-class Mempool(EmbeddedChain):
-    """A chain that takes transactions and mines some of them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ignored = 0
-        """How many of the next transactions are taken and never mined."""
-        self.is_silent = False
-        """Whether the node mines what comes, and answers nothing about it."""
-        self.seen: list[bytes] = []
-
-    def send(self, transaction: bytes) -> Hash32:
-        self.seen.append(transaction)
-        if self.ignored > 0:
-            self.ignored -= 1
-            return Hash32(bytes(32))
-        mined = super().send(transaction)
-        if self.is_silent:
-            raise ChainError("no answer from the node")
-        return mined
 
 
 @pytest.fixture
@@ -161,3 +140,91 @@ def test_what_was_signed_is_not_shown(chain: Mempool, no_wait: None) -> None:
     call = stuck(chain, MemoryOutbox())
     assert call.transactions[0].hex() not in repr(call)
     assert KEY.hex() not in repr(Sender(chain, KEY))
+
+
+def test_a_call_that_is_left_over_is_not_made_again(chain: Mempool, no_wait: None) -> None:
+    outbox = MemoryOutbox()
+    call = stuck(chain, outbox)
+    pay(Sender(chain, KEY, outbox=outbox))
+    assert chain.seen == list(call.transactions)
+    assert (chain.balance(FRIEND), outbox.pending()) == (1, ())
+
+
+def test_a_call_that_is_left_over_and_mined_is_not_made_again(
+    chain: Mempool, no_wait: None
+) -> None:
+    outbox = MemoryOutbox()
+    call = stuck(chain, outbox)
+    chain.send(call.transactions[0])
+    pay(Sender(chain, KEY, outbox=outbox))
+    assert (chain.balance(FRIEND), outbox.pending()) == (1, ())
+
+
+def test_a_call_whose_nonce_another_transaction_has_is_given_up(
+    chain: Mempool, no_wait: None
+) -> None:
+    outbox = MemoryOutbox()
+    stuck(chain, outbox)
+    pay(Sender(chain, KEY), 5)  # by another program with the same key
+    sender = Sender(chain, KEY, outbox=outbox)
+    with pytest.raises(ChainError, match="another transaction has the call's nonce"):
+        pay(sender)
+    assert outbox.pending() == ()
+    pay(sender)
+    assert chain.balance(FRIEND) == 6
+    stuck(chain, outbox)
+    pay(Sender(chain, KEY), 5)
+    assert sender.resume() == ()
+    assert outbox.pending() == ()
+
+
+def test_a_nonce_that_was_left_free_is_used_first(chain: Mempool, no_wait: None) -> None:
+    """A gap stops everything after it."""
+    outbox = MemoryOutbox()
+    first = stuck(chain, outbox)
+    sender = Sender(chain, KEY, outbox=outbox)
+    chain.ignored = 1
+    with pytest.raises(ResumableTimeoutError):
+        pay(sender, 10)
+    outbox.finish(first.nonce)
+    pay(sender, 100)
+    assert len(sender.resume()) == 1
+    assert chain.balance(FRIEND) == 110
+
+
+def test_what_another_process_replaced_is_not_replaced_again(chain: Mempool) -> None:
+    """Two that wait for one call agree on its transactions by the outbox."""
+    chain.ignored = 1
+    outbox = MemoryOutbox()
+    ours = Sender(chain, KEY, outbox=outbox, patience_seconds=0.0)
+    theirs = Sender(chain, KEY, outbox=outbox)
+    replaced: list[OutgoingCall] = []
+    wait = chain.wait_for_receipt
+
+    def wait_while_they_replace(*hashes: Hash32, timeout_seconds: float) -> RawReceipt:
+        if not replaced:
+            (call,) = outbox.pending()
+            replaced.append(theirs._dearer(call))
+            raise ResumableTimeoutError("not yet")
+        return wait(*hashes, timeout_seconds=timeout_seconds)
+
+    chain.wait_for_receipt = wait_while_they_replace  # type: ignore[assignment]
+    pay(ours)
+    assert tuple(chain.seen) == replaced[0].transactions
+    assert (chain.balance(FRIEND), outbox.pending()) == (1, ())
+
+
+def test_what_another_process_finished_is_looked_for_once_more(chain: Mempool) -> None:
+    """By a transaction that this one never saw: the caller looks at the chain."""
+    chain.ignored = 1
+    outbox = MemoryOutbox()
+
+    def finish_elsewhere(*_hashes: Hash32, timeout_seconds: float) -> RawReceipt:
+        (call,) = outbox.pending()
+        outbox.finish(call.nonce)
+        raise ResumableTimeoutError("not yet")
+
+    chain.wait_for_receipt = finish_elsewhere  # type: ignore[assignment]
+    with pytest.raises(ChainError, match="another process finished") as caught:
+        pay(Sender(chain, KEY, outbox=outbox, patience_seconds=0.0))
+    assert caught.value.hint

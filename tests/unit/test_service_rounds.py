@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,6 +23,7 @@ from omnilytics.foundation.errors import ChainError
 from omnilytics.foundation.units import Hash32, Round, TaskId
 from omnilytics.roles.server import Server, StepResult
 from omnilytics.roles.server.node import ServerNode
+from omnilytics.service.leases import Leases
 from omnilytics.service.metrics import Metrics
 from omnilytics.service.rounds import (
     LINGER_BLOCKS,
@@ -29,6 +33,10 @@ from omnilytics.service.rounds import (
 )
 from omnilytics.service.settings import RoundsSection
 from omnilytics.service.watch import ChainStatus, ChainWatch
+from omnilytics.storage.database import Database, default_url
+from omnilytics.storage.errors import StorageUnavailableError
+from omnilytics.storage.jobs import FREE, Jobs
+from omnilytics.storage.migration import migrate
 
 OWN, OTHER = address("own"), address("other")
 NONE = Hash32(bytes(32))
@@ -92,6 +100,9 @@ class FakeMarket:
     def events(self) -> tuple[MarketEvent, ...]:
         return tuple(self.found)
 
+    def steady(self) -> nullcontext[None]:
+        return nullcontext()
+
     def round_state(self, task: TaskId) -> RoundRecord:
         return self.state
 
@@ -126,8 +137,20 @@ class FakeServer:
         return self._step(task)
 
 
+class Clocked(Database):
+    """A database whose clock a test moves."""
+
+    seconds = 100
+
+    def now(self) -> int:
+        return self.seconds
+
+
 class World:
-    def __init__(self, step: Callable[[TaskId], StepResult], settings: RoundsSection) -> None:
+    def __init__(
+        self, step: Callable[[TaskId], StepResult], settings: RoundsSection, database: Database
+    ) -> None:
+        self.jobs = Jobs(database)
         self.market, self.chain, self.metrics = FakeMarket(), FakeChain(), Metrics()
         self.voided: list[TaskId] = []
         node = SimpleNamespace(
@@ -150,6 +173,7 @@ class World:
             cast(ChainWatch, self.watch),
             settings,
             self.metrics,
+            Leases(self.jobs, seconds=settings.lease_seconds),
             make_server=lambda _: cast(Server, FakeServer(counted)),
         )
 
@@ -182,14 +206,25 @@ def run(
     step: Callable[[TaskId], StepResult] = idle,
     settings: RoundsSection = QUICK,
     prepare: Callable[[World], object] = lambda _: None,
+    look: Callable[[World], object] = lambda _: None,
 ) -> World:
-    async def scenario() -> World:
-        world = World(step, settings)
+    """Run a loop until something is so; `look` sees how it ended."""
+
+    async def scenario(database: Clocked) -> World:
+        world = World(step, settings, database)
         prepare(world)
         await world.until(lambda: reached(world))
+        look(world)
         return world
 
-    return asyncio.run(scenario())
+    with tempfile.TemporaryDirectory() as folder:
+        url = default_url(Path(folder))
+        migrate(url)
+        database = Clocked(url)
+        try:
+            return asyncio.run(scenario(database))
+        finally:
+            database.close()
 
 
 def with_tasks(*numbers: int) -> Callable[[World], object]:
@@ -211,20 +246,18 @@ def test_it_follows_the_tasks_that_name_it() -> None:
 
 
 def test_it_tells_how_many_steps_are_under_way() -> None:
-    world = World(idle, QUICK)
     name = "omnilytics_round_steps_in_progress"
     seen: list[float] = []
 
-    def step(_task: TaskId) -> StepResult:
-        seen.append(world.value(name))
-        return StepResult(changed=False)
+    def prepare(world: World) -> None:
+        def step(_task: TaskId) -> StepResult:
+            seen.append(world.value(name))
+            return StepResult(changed=False)
 
-    async def scenario() -> None:
+        world.on_step = step
         with_tasks(1)(world)
-        await world.until(lambda: len(seen) > 1)
 
-    world.on_step = step
-    asyncio.run(scenario())
+    world = run(lambda _: len(seen) > 1, prepare=prepare)
     assert set(seen) == {1.0}
     assert world.value(name) == 0
 
@@ -358,3 +391,134 @@ def test_a_step_that_hangs_holds_up_no_other_task() -> None:
         return gate.is_set()
 
     run(reached, step=step, prepare=with_tasks(1, 2))
+
+
+# leases
+
+
+def test_it_holds_a_task_while_it_steps_it_and_gives_it_up_at_the_end() -> None:
+    held: list[str] = []
+
+    def prepare(world: World) -> None:
+        with_tasks(1)(world)
+        world.jobs.acquire(TaskId(1), "another", lease_seconds=50)
+        world.jobs.release(TaskId(1), "another")
+
+    def reached(world: World) -> bool:
+        held.extend(job.lease_owner for job in world.jobs.all() if job.lease_owner != FREE)
+        return bool(world.steps and held)
+
+    def look(world: World) -> None:
+        (job,) = world.jobs.all()
+        assert (job.task, job.lease_owner, job.attempts) == (1, FREE, 0)
+
+    run(reached, prepare=prepare, look=look)
+    assert "another" not in held
+
+
+def test_it_steps_no_task_of_another_process_until_that_ones_lease_ran_out() -> None:
+    databases: list[Clocked] = []
+    looks = [0]
+
+    def prepare(world: World) -> None:
+        with_tasks(1, 2)(world)
+        assert world.jobs.acquire(TaskId(1), "another", lease_seconds=50)
+        databases.append(cast(Clocked, world.jobs._database))
+
+    def reached(world: World) -> bool:
+        if world.steps.count(TaskId(2)) >= 3 + looks[0]:
+            if databases[0].seconds == 100:
+                assert TaskId(1) not in world.steps
+                databases[0].seconds = 150
+            world.listeners[0]()
+            looks[0] += 1
+        return TaskId(1) in world.steps
+
+    run(reached, prepare=prepare)
+
+
+def test_a_task_that_was_taken_over_is_not_stepped_any_more() -> None:
+    """Its lease ran out while this process stalled."""
+    one = QUICK.model_copy(update={"lease_seconds": 3})
+    taken: list[int] = []
+
+    def reached(world: World) -> bool:
+        if world.steps and not taken:
+            cast(Clocked, world.jobs._database).seconds += 4
+            if world.jobs.acquire(TaskId(1), "another", lease_seconds=10_000):
+                taken.append(0)
+        if taken and not world.loop._leases._until:
+            taken.append(len(world.steps))
+        return len(taken) > 20
+
+    world = run(reached, settings=one, prepare=with_tasks(1))
+    assert taken[-1] == taken[5] == len(world.steps)
+
+
+def test_a_failure_is_in_the_jobs_row_until_the_next_success() -> None:
+    fails = [True]
+
+    def step(_task: TaskId) -> StepResult:
+        if fails[0]:
+            raise ChainError("no gas", hint="wait")
+        return idle(_task)
+
+    seen: list[int] = []
+
+    def reached(world: World) -> bool:
+        jobs = world.jobs.all()
+        if not jobs:
+            return False
+        job = jobs[0]
+        if job.attempts >= 2 and fails[0]:
+            assert "no gas" in job.last_error
+            seen.append(job.attempts)
+            fails[0] = False
+        return bool(seen) and job.attempts == 0 and job.last_error == ""
+
+    run(reached, step=step, prepare=with_tasks(1))
+
+
+def test_a_defect_says_nothing_in_the_row_but_its_kind() -> None:
+    def step(_task: TaskId) -> StepResult:
+        raise RuntimeError("a secret")
+
+    def look(world: World) -> None:
+        (job,) = world.jobs.all()
+        assert job.last_error == "RuntimeError: see the log"
+
+    run(lambda world: len(world.steps) > 1, step=step, prepare=with_tasks(1), look=look)
+
+
+def test_a_task_that_is_over_has_no_job() -> None:
+    closed: list[bool] = []
+
+    def reached(world: World) -> bool:
+        if world.steps and not closed:
+            closed.append(True)
+            world.market.found.append(TaskClosed(position=at(2), task=TaskId(1), unspent_wei=0))
+            world.chain.number = 3 + LINGER_BLOCKS
+            world.listeners[0]()
+        return bool(closed) and not world.jobs.all()
+
+    run(reached, prepare=with_tasks(1))
+
+
+def test_without_its_database_it_steps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    down = [True]
+    acquire = Jobs.acquire
+
+    def acquire_or_fail(self: Jobs, task: TaskId, owner: str, *, lease_seconds: int) -> bool:
+        if down[0]:
+            raise StorageUnavailableError("the database does not answer")
+        return acquire(self, task, owner, lease_seconds=lease_seconds)
+
+    monkeypatch.setattr(Jobs, "acquire", acquire_or_fail)
+
+    def reached(world: World) -> bool:
+        if world.value("omnilytics_round_steps_total", outcome="failed") >= 2 and down[0]:
+            assert world.steps == []
+            down[0] = False
+        return bool(world.steps)
+
+    run(reached, prepare=with_tasks(1))

@@ -15,10 +15,9 @@ import pytest
 from fastapi import FastAPI
 from wire_samples import address, digest
 
-from omnilytics.chain.connection import Chain
+from omnilytics.chain.connection import Block, Chain
 from omnilytics.chain.reader import MarketReader
 from omnilytics.foundation.errors import ChainError, KeyMaterialError
-from omnilytics.foundation.units import Hash32
 from omnilytics.service.health import Check, Health
 from omnilytics.service.metrics import Metrics
 from omnilytics.service.operations import add_health_routes, operations_application
@@ -36,13 +35,10 @@ class FakeChain:
         self.fork = "a"
         self.down = False
 
-    def head(self) -> int:
+    def latest(self) -> Block:
         if self.down:
             raise ChainError("no answer from the node")
-        return self.number
-
-    def block_hash(self, number: int) -> Hash32:
-        return digest(f"{self.fork}{number}")
+        return Block(self.number, digest(f"{self.fork}{self.number}"))
 
     def block_timestamp(self, number: int) -> int:
         return int(NOW) - 10

@@ -13,6 +13,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from omnilytics.chain.happenings import Position
@@ -21,8 +22,17 @@ from omnilytics.foundation.units import Address, Hash32, Wei
 
 FIRST_POLL_SECONDS = 0.02
 POLL_SECONDS = 1.0
+STEADY_SECONDS = 1.0
 MAX_FORCED_BLOCKS = 10_000
 """Blocks that one wait on a development chain may mine at most."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block by number and hash."""
+
+    number: int
+    hash: Hash32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +63,9 @@ class Chain(ABC):
 
     chain_id: int
     is_development: bool
+    """Whether it gives ether and mines on demand, as no real chain does."""
+    moves: bool
+    """Whether waiting mines blocks and sets the clock; a development chain alone can."""
 
     def __init__(self) -> None:
         self._moving = threading.Lock()  # one thread of this process at a time moves the chain
@@ -91,7 +104,11 @@ class Chain(ABC):
 
     @abstractmethod
     def next_nonce(self, address: Address) -> int:
-        """Return the number of transactions that the account has sent."""
+        """Return the number of transactions that the account has sent, pending ones too."""
+
+    @abstractmethod
+    def spent_nonces(self, address: Address) -> int:
+        """Return how many of the account's transactions are mined."""
 
     @abstractmethod
     def fees_wei(self) -> tuple[Wei, Wei]:
@@ -130,28 +147,44 @@ class Chain(ABC):
     def close(self) -> None:  # noqa: B027 - most chains hold nothing
         """Release what the chain holds."""
 
+    def latest(self) -> Block:
+        """Return the latest block."""
+        number = self.head()
+        return Block(number, self.block_hash(number))
+
+    def steady(self) -> AbstractContextManager[object]:
+        """Let this thread see the same blocks meanwhile, where asking for them costs.
+
+        What it sees is at most `STEADY_SECONDS` old, and never older than any other answer that it
+        had from the chain: a state, a receipt, logs.
+        """
+        return nullcontext()
+
+    def look_again(self) -> None:  # noqa: B027 - most chains remember nothing
+        """Forget what this thread saw in `steady`."""
+
     def head_timestamp(self) -> int:
         """Return the timestamp of the latest block."""
         return self.block_timestamp(self.head())
 
     def wait_for_block(self, number: int, *, timeout_seconds: float = 3600.0) -> None:
-        """Return once `head() >= number`; development chains mine the missing blocks.
+        """Return once `head() >= number`; a chain that `moves` mines the missing blocks.
 
         Raises:
             ResumableTimeoutError: The chain did not get there in time; wait again.
         """
-        if not self.is_development:
+        if not self.moves:
             self._poll(lambda: self.head() >= number, f"block {number}", timeout_seconds)
         else:
             self._mine_to(number)
 
     def wait_for_time(self, timestamp: int, *, timeout_seconds: float = 86400.0) -> None:
-        """Return once `head_timestamp() >= timestamp`; development chains jump there.
+        """Return once `head_timestamp() >= timestamp`; a chain that `moves` jumps there.
 
         Raises:
             ResumableTimeoutError: The chain did not get there in time; wait again.
         """
-        if not self.is_development:
+        if not self.moves:
             reached = f"time {timestamp}"
             self._poll(lambda: self.head_timestamp() >= timestamp, reached, timeout_seconds)
         else:

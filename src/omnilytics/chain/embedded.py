@@ -41,6 +41,7 @@ class EmbeddedChain(Chain):
     """py-evm, driven directly: web3's formatting would cost more than executing."""
 
     is_development = True
+    moves = True
 
     def __init__(self, *, keeps_block_hashes: bool = False) -> None:
         """Start a chain.
@@ -101,6 +102,10 @@ class EmbeddedChain(Chain):
         """Return the number of transactions that the account has sent."""
         with self._lock:
             return int(self._state().get_nonce(address))
+
+    def spent_nonces(self, address: Address) -> int:
+        """Return how many of the account's transactions are mined: all, here."""
+        return self.next_nonce(address)
 
     def fees_wei(self) -> tuple[Wei, Wei]:
         """Return (max fee, priority fee) per gas."""

@@ -2,17 +2,19 @@
 
 The index keeps a cursor with the hashes of the blocks it read last. Before it reads on, it compares
 them with the chain; after a re-organisation it forgets what came from blocks that are gone and
-reads again from the last common one.
+reads again from the last common one. Where it has a store, what was read and the cursor move on
+there together, and a later process goes on from it: the same comparison tells whether it may.
 
-Not guaranteed: a re-organisation deeper than `REMEMBERED_BLOCKS` reads is an error, not repaired.
+Not guaranteed: a re-organisation deeper than what is remembered, or another chain, is an error, not
+repaired.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from omnilytics.chain.abi import Codec
 from omnilytics.chain.connection import Chain, RawLog
@@ -22,8 +24,11 @@ from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 
 REMEMBERED_BLOCKS = 256
 BLOCKS_PER_REQUEST = 2_000
+_ATTEMPTS = 5
+"""So often another process may move the store's cursor while this one reads."""
 
-_Event = TypeVar("_Event", bound=RoundEvent)
+_Task = TypeVar("_Task", bound=TaskEvent)
+_Round = TypeVar("_Round", bound=RoundEvent)
 Codecs = Mapping[Address, Codec]
 """How to read the logs of each contract."""
 
@@ -52,18 +57,42 @@ class Cursor:
     block_hash: Hash32
 
 
+class EventStore(Protocol):
+    """Where what was read outlives the process. Every change is durable, and whole or not there."""
+
+    def cursors(self) -> list[Cursor]:
+        """Return the blocks that are remembered, the earliest first."""
+
+    def read(self, block_number: int) -> tuple[list[Cursor], list[RawLog]]:
+        """Return those blocks, and the logs of blocks after this one, as of one moment."""
+
+    def advance(self, before: Cursor | None, cursor: Cursor, logs: Sequence[RawLog]) -> bool:
+        """Move the cursor on with what was read; False where it is not at `before`."""
+
+    def rewind(self, block_number: int) -> None:
+        """Forget everything after this block."""
+
+
 class EventIndex:
     """Events of a market and its registry in chain order, read once each."""
 
     def __init__(self, chain: Chain, codecs: Codecs, first_block: int = 0) -> None:
         self._chain = chain
         self._codecs = codecs
-        self._first_block = first_block
+        self._origin = max(first_block - 1, 0)
+        """The block before all events; the first one of a chain has none."""
         self._lock = threading.RLock()
+        self._store: EventStore | None = None
+        self._is_loaded = True
         self._cursors: list[Cursor] = []
-        self._events: list[MarketEvent] = []
-        self._tasks: dict[TaskId, list[TaskEvent]] = {}
-        self._rounds: dict[tuple[type[MarketEvent], TaskId, Round], RoundEvent] = {}
+        self._forget_events()
+
+    def keep_in(self, store: EventStore) -> None:
+        """Go on from what the store has, and keep in it what is read."""
+        with self._lock:
+            self._store, self._is_loaded = store, False
+            self._cursors = []
+            self._forget_events()
 
     @property
     def cursor(self) -> Cursor | None:
@@ -82,52 +111,127 @@ class EventIndex:
             self._follow()
             return tuple(self._tasks.get(task, ()))
 
-    def of_round(self, kind: type[_Event], task: TaskId, round_number: Round) -> _Event | None:
-        """Return a round's event of this kind, or None if there is none yet."""
+    def of_kind(self, kind: type[_Task], task: TaskId) -> tuple[_Task, ...]:
+        """Return a task's events of this kind, oldest first."""
         with self._lock:
             self._follow()
-            found = self._rounds.get((kind, task, round_number))
-        return found if isinstance(found, kind) else None
+            found = self._kinds.get((kind, task), ())
+            return tuple(event for event in found if isinstance(event, kind))
+
+    def of_round(self, kind: type[_Round], task: TaskId, round_number: Round) -> tuple[_Round, ...]:
+        """Return a round's events of this kind, oldest first."""
+        with self._lock:
+            self._follow()
+            found = self._rounds.get((kind, task, round_number), ())
+            return tuple(event for event in found if isinstance(event, kind))
 
     def _follow(self) -> None:
-        head = self._chain.head()
-        self._forget_replaced(head)
-        first = self._cursors[-1].block_number + 1 if self._cursors else self._first_block
-        while first <= head:
-            last = min(head, first + BLOCKS_PER_REQUEST - 1)
-            block_hash = self._chain.block_hash(last)
+        if not self._is_loaded:
+            self._catch_up()
+            self._is_loaded = True
+        for _ in range(_ATTEMPTS):
+            head = self._head()
+            if head == self.cursor:
+                return
+            self._forget_replaced(head.block_number)
+            if self._read_to(head):
+                return
+            self._catch_up()
+        raise ChainError("another process moves the events' cursor all the time", hint="try again")
+
+    def _head(self) -> Cursor:
+        block = self._chain.latest()
+        known = self.cursor
+        if known and block.number <= known.block_number and block.hash != known.block_hash:
+            self._chain.look_again()  # what this thread saw may be older than what another read
+            block = self._chain.latest()
+        return Cursor(block.number, block.hash)
+
+    def _read_to(self, head: Cursor) -> bool:
+        """Read up to `head`; False where another process moved the store's cursor."""
+        if not self._cursors and head.block_number >= self._origin:
+            origin = Cursor(self._origin, self._chain.block_hash(self._origin))
+            if not self._advance(origin, ()):
+                return False
+        while self._cursors and self._cursors[-1].block_number < head.block_number:
+            first = self._cursors[-1].block_number + 1
+            last = min(head.block_number, first + BLOCKS_PER_REQUEST - 1)
+            is_head = last == head.block_number
+            block_hash = head.block_hash if is_head else self._chain.block_hash(last)
             found = [
                 log for address in self._codecs for log in self._chain.logs(address, first, last)
             ]
             found.sort(key=lambda log: (log.position.block_number, log.position.log_index))
             if self._chain.block_hash(last) != block_hash:
                 raise ChainError("the chain re-organised while it was read", hint="try again")
-            for event in decode_logs(self._codecs, found):
-                self._add(event)
-            self._cursors.append(Cursor(last, block_hash))
-            del self._cursors[:-REMEMBERED_BLOCKS]
-            first = last + 1
+            if not self._advance(Cursor(last, block_hash), found):
+                return False
+        return True
+
+    def _advance(self, cursor: Cursor, logs: Sequence[RawLog]) -> bool:
+        events = decode_logs(self._codecs, logs)
+        if self._store is not None and not self._store.advance(self.cursor, cursor, logs):
+            return False
+        for event in events:
+            self._add(event)
+        self._cursors.append(cursor)
+        del self._cursors[:-REMEMBERED_BLOCKS]
+        return True
+
+    def _catch_up(self) -> None:
+        """Take over what the store has, of an earlier process or of another one."""
+        assert self._store is not None, "nobody else has it"
+        stored = set(self._store.cursors())
+        common = next((cursor for cursor in reversed(self._cursors) if cursor in stored), None)
+        cursors, logs = self._store.read(common.block_number if common else -1)
+        if common is not None and common not in cursors:  # it was rewound in between
+            common = None
+            cursors, logs = self._store.read(-1)
+        self._keep_through(common.block_number if common else -1)
+        for event in decode_logs(self._codecs, logs):
+            self._add(event)
+        self._cursors = cursors
 
     def _add(self, event: MarketEvent) -> None:
         self._events.append(event)
         if isinstance(event, TaskEvent):
             self._tasks.setdefault(event.task, []).append(event)
+            self._kinds.setdefault((type(event), event.task), []).append(event)
         if isinstance(event, RoundEvent):
-            self._rounds[type(event), event.task, event.round] = event
+            self._rounds.setdefault((type(event), event.task, event.round), []).append(event)
 
-    def _forget_replaced(self, head: int) -> None:
-        known = len(self._cursors)
-        while self._cursors and not self._still_there(self._cursors[-1], head):
-            self._cursors.pop()
-        if len(self._cursors) == known:
-            return
-        if not self._cursors and known >= REMEMBERED_BLOCKS:
-            raise ChainError("the chain re-organised too deeply", got=f"head {head}")
-        last = self._cursors[-1].block_number if self._cursors else self._first_block - 1
-        kept = [event for event in self._events if event.position.block_number <= last]
-        self._events, self._tasks, self._rounds = [], {}, {}
+    def _forget_events(self) -> None:
+        self._events: list[MarketEvent] = []
+        self._tasks: dict[TaskId, list[TaskEvent]] = {}
+        self._kinds: dict[tuple[type[TaskEvent], TaskId], list[TaskEvent]] = {}
+        self._rounds: dict[tuple[type[RoundEvent], TaskId, Round], list[RoundEvent]] = {}
+
+    def _keep_through(self, block_number: int) -> None:
+        kept = [event for event in self._events if event.position.block_number <= block_number]
+        self._forget_events()
         for event in kept:
             self._add(event)
+
+    def _forget_replaced(self, head: int) -> None:
+        kept = list(self._cursors)
+        while kept and not self._still_there(kept[-1], head):
+            kept.pop()
+        if len(kept) == len(self._cursors):
+            return
+        if not kept:
+            read = self._cursors[0]
+            raise ChainError(
+                "another chain, or one that re-organised too deeply",
+                got=f"head {head}",
+                want=f"block {read.block_number} with hash 0x{read.block_hash.hex()}",
+                hint="name the node of the right chain, in sync; if it did lose these blocks, "
+                "a server forgets them by `omnilytics server reconcile`",
+            )
+        last = kept[-1].block_number
+        if self._store is not None:
+            self._store.rewind(last)
+        self._keep_through(last)
+        self._cursors = kept
 
     def _still_there(self, cursor: Cursor, head: int) -> bool:
         return (

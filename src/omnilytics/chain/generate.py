@@ -104,9 +104,9 @@ def _function(
 def _event(entry: Mapping[str, Any], structs: Structs) -> str:
     fields = dict(_flat(entry["inputs"]))
     base = "MarketEvent"
-    if "task" in fields and "round" in fields and entry["name"] != "Slashed":
+    if "task" in fields and "round" in fields:
         base = "RoundEvent"
-    elif "task" in fields and entry["name"] != "Slashed":
+    elif "task" in fields:
         base = "TaskEvent"
     inherited = {"RoundEvent": ("task", "round"), "TaskEvent": ("task",)}.get(base, ())
     lines = [

@@ -7,7 +7,10 @@ ours to move. Any other node is waited for. Every request is bounded in time; a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import requests
@@ -18,7 +21,7 @@ from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint
 
 from omnilytics.chain.abi import revert_reason
-from omnilytics.chain.connection import Chain, RawLog, RawReceipt
+from omnilytics.chain.connection import STEADY_SECONDS, Block, Chain, RawLog, RawReceipt
 from omnilytics.chain.happenings import Position
 from omnilytics.foundation.errors import ChainError
 from omnilytics.foundation.units import Address, Hash32, Wei
@@ -64,6 +67,14 @@ _HEADER_NUMBERS = {
 }
 
 
+class _Steady(threading.local):
+    """The blocks that a thread sees while it is in `steady`; None outside."""
+
+    blocks: dict[str, Any] | None = None
+    """By number, and the latest, as the node gave them."""
+    taken: float = 0.0
+
+
 class JsonRpcChain(Chain):
     """One node; see `connection.connect`."""
 
@@ -72,6 +83,7 @@ class JsonRpcChain(Chain):
         if not url.startswith(("http://", "https://")):
             raise ChainError("not an http URL", got=_shown(url), hint="http://127.0.0.1:8545")
         self._shown_url = _shown(url)
+        self._steady = _Steady()
         self._provider = HTTPProvider(
             url,
             request_kwargs={"timeout": timeout_seconds},
@@ -80,12 +92,40 @@ class JsonRpcChain(Chain):
         version = str(self._ask("web3_clientVersion")).lower()
         prefix = next((name for name in _DEVELOPMENT_PREFIXES if version.startswith(name)), None)
         self._development = _DEVELOPMENT_PREFIXES[prefix] if prefix else None
-        self.is_development = moves and self._development is not None
+        self.is_development = self._development is not None
+        self.moves = moves and self.is_development
         self.chain_id = self._number("eth_chainId")
 
     def head(self) -> int:
         """Return the number of the latest block."""
+        if self._steady.blocks is not None:
+            return self.latest().number
         return self._number("eth_blockNumber")
+
+    def latest(self) -> Block:
+        """Return the latest block."""
+        block = self._block("latest")
+        return Block(_integer(_field(block, "number")), Hash32(_bytes(_field(block, "hash"))))
+
+    def head_timestamp(self) -> int:
+        """Return the timestamp of the latest block."""
+        return _integer(_field(self._block("latest"), "timestamp"))
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Let this thread see the same blocks meanwhile; see `Chain.steady`."""
+        outer = self._steady.blocks
+        if outer is None:
+            self._steady.blocks = {}
+        try:
+            yield
+        finally:
+            self._steady.blocks = outer
+
+    def look_again(self) -> None:
+        """Forget what this thread saw in `steady`."""
+        if self._steady.blocks is not None:
+            self._steady.blocks.clear()
 
     def block_hash(self, number: int) -> Hash32:
         """Return the hash of block `number`."""
@@ -108,11 +148,6 @@ class JsonRpcChain(Chain):
         """Return the timestamp of block `number`."""
         return _integer(_field(self._block(number), "timestamp"))
 
-    def head_timestamp(self) -> int:
-        """Return the timestamp of the latest block, in one question."""
-        block = self._ask("eth_getBlockByNumber", "latest", False)
-        return _integer(_field(block, "timestamp"))
-
     def balance(self, address: Address) -> Wei:
         """Return the balance at the latest block."""
         return Wei(self._number("eth_getBalance", _hex(address), "latest"))
@@ -124,6 +159,10 @@ class JsonRpcChain(Chain):
     def next_nonce(self, address: Address) -> int:
         """Return the number of transactions that the account has sent, pending ones too."""
         return self._number("eth_getTransactionCount", _hex(address), "pending")
+
+    def spent_nonces(self, address: Address) -> int:
+        """Return how many of the account's transactions are mined."""
+        return self._number("eth_getTransactionCount", _hex(address), "latest")
 
     def fees_wei(self) -> tuple[Wei, Wei]:
         """Return (max fee, priority fee) per gas: room for twice the base fee, the node's tip."""
@@ -215,16 +254,34 @@ class JsonRpcChain(Chain):
             )
         return self._development
 
-    def _block(self, number: int) -> Any:
-        block = self._ask("eth_getBlockByNumber", hex(number), False)
+    def _block(self, which: int | str) -> Any:
+        """Return a block by its number, or "latest"."""
+        name = which if isinstance(which, str) else hex(which)
+        known = self._steady.blocks
+        if known is not None and time.monotonic() - self._steady.taken > STEADY_SECONDS:
+            known.clear()
+        if known is not None and name in known:
+            return known[name]
+        block = self._request("eth_getBlockByNumber", name, False)
         if block is None:
-            raise ChainError("no such block yet", got=number)
+            raise ChainError("no such block yet", got=which)
+        if known is not None:
+            if not known:
+                self._steady.taken = time.monotonic()
+            known[name] = known[_text(_field(block, "number"))] = block
         return block
 
     def _number(self, method: str, *parameters: object) -> int:
         return _integer(self._ask(method, *parameters))
 
     def _ask(self, method: str, *parameters: object) -> Any:
+        """Return what the node answers; it may know a later block than this thread has seen."""
+        try:
+            return self._request(method, *parameters)
+        finally:
+            self.look_again()
+
+    def _request(self, method: str, *parameters: object) -> Any:
         try:
             response = self._provider.make_request(RPCEndpoint(method), list(parameters))
         except (requests.RequestException, Web3Exception, ValueError, OSError) as error:
@@ -275,6 +332,12 @@ def _field(fields: Any, name: str) -> Any:
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ChainError("the node answered nonsense", want="a list")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ChainError("the node answered nonsense", want="a text")
     return value
 
 

@@ -12,6 +12,8 @@ from omnilytics.foundation.units import Address
 def connect_market(settings: ChainSection) -> tuple[Chain, MarketReader]:
     """Return the chain and the market that the settings name.
 
+    Others share the chain, so waiting never moves it, also where it is for development.
+
     Raises:
         ConfigError: The settings name no market.
         ChainError: The node does not answer, is on another chain, or has no such contract.

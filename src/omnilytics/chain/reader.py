@@ -6,6 +6,7 @@ for a task's `confirmations`.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from eth_hash.auto import keccak
@@ -21,9 +22,9 @@ from omnilytics.chain.bindings.market import (
     RoundVoided,
     SubmissionForced,
 )
-from omnilytics.chain.bindings.registry import ServerRegistered, StakeWithdrawn
+from omnilytics.chain.bindings.registry import ServerRegistered, Slashed, StakeWithdrawn
 from omnilytics.chain.connection import Chain
-from omnilytics.chain.events import EventIndex
+from omnilytics.chain.events import EventIndex, EventStore
 from omnilytics.chain.happenings import MarketEvent
 from omnilytics.chain.packing import unpack_round, unpack_task
 from omnilytics.chain.records import (
@@ -71,6 +72,14 @@ class MarketReader:
         self.index = EventIndex(chain, self.codecs, first_block)
         self._checked_openings: dict[TaskId, RoundOpened] = {}
 
+    def keep_events_in(self, store: EventStore) -> None:
+        """Go on from the events that a store has, and keep there what is read."""
+        self.index.keep_in(store)
+
+    def steady(self) -> AbstractContextManager[object]:
+        """Let this thread see the same blocks meanwhile (`Chain.steady`): fewer requests."""
+        return self.chain.steady()
+
     def min_stake(self) -> Wei:
         """Return the smallest stake of a server."""
         return Wei(self._registry(registry.min_stake_wei()))
@@ -86,7 +95,7 @@ class MarketReader:
     def task(self, task: TaskId) -> TaskRecord:
         """Return a task; raises ChainError("no such task")."""
         stored = self._market(market.task(task))
-        fixed = next((e for e in self.index.of_task(task) if isinstance(e, CommitteeFixed)), None)
+        fixed = _last(self.index.of_kind(CommitteeFixed, task))
         committee = fixed.committee if fixed else ()
         want = committee_hash(committee) if fixed else Hash32(bytes(32))
         if stored.committee_hash != want:
@@ -195,7 +204,7 @@ class MarketReader:
             ChainError: The contract saw another block hash than the chain reports. Such a chain's
                 seeds could not be checked, so it is refused.
         """
-        opened = self.index.of_round(RoundOpened, task, round_number)
+        opened = _last(self.index.of_round(RoundOpened, task, round_number))
         if opened is not None and opened != self._checked_openings.get(task):
             before = self.chain.block_hash(opened.position.block_number - 1)
             if before != opened.block_hash:
@@ -207,26 +216,27 @@ class MarketReader:
 
     def round_sealed(self, task: TaskId, round_number: Round) -> RoundSealed | None:
         """Return how a round was sealed, or None."""
-        return self.index.of_round(RoundSealed, task, round_number)
+        return _last(self.index.of_round(RoundSealed, task, round_number))
 
     def round_settled(self, task: TaskId, round_number: Round) -> RoundSettled | None:
         """Return how a round was settled, or None."""
-        return self.index.of_round(RoundSettled, task, round_number)
+        return _last(self.index.of_round(RoundSettled, task, round_number))
 
     def round_voided(self, task: TaskId, round_number: Round) -> RoundVoided | None:
         """Return that a round was voided, or None."""
-        return self.index.of_round(RoundVoided, task, round_number)
+        return _last(self.index.of_round(RoundVoided, task, round_number))
 
     def forced_submissions(self, task: TaskId, round_number: Round) -> tuple[SubmissionForced, ...]:
         """Return the certificates that were put on chain for a round, oldest first."""
-        events = self.index.of_task(task)
-        return tuple(
-            e for e in events if isinstance(e, SubmissionForced) and e.round == round_number
-        )
+        return self.index.of_round(SubmissionForced, task, round_number)
 
     def settled_rounds(self, task: TaskId) -> tuple[RoundSettled, ...]:
         """Return all settled rounds of a task, oldest first."""
-        return tuple(e for e in self.index.of_task(task) if isinstance(e, RoundSettled))
+        return self.index.of_kind(RoundSettled, task)
+
+    def slashes(self, task: TaskId) -> tuple[Slashed, ...]:
+        """Return what was slashed in a task, oldest first."""
+        return self.index.of_kind(Slashed, task)
 
     def events(self, task: TaskId | None = None) -> tuple[MarketEvent, ...]:
         """Return all events of the market, or of one task, in chain order."""
@@ -237,6 +247,10 @@ class MarketReader:
 
     def _registry(self, call: Call[_Result]) -> _Result:
         return call.result(self.chain.call(self.registry, call.data))
+
+
+def _last(events: tuple[_Result, ...]) -> _Result | None:
+    return events[-1] if events else None
 
 
 def committee_hash(committee: tuple[Address, ...]) -> Hash32:

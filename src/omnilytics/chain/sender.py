@@ -1,16 +1,20 @@
 """Sending transactions: one key, one nonce counter. The only module that signs transactions.
 
-A `Sender` must be the only one of its key: two would hand out the same nonce. Gas and fees are
-explicit; where the chain can tell, a transaction that would revert is refused before it costs
-anything. What is signed is written to the outbox before it is sent.
+All `Sender`s of a key share one outbox: two with an outbox each would hand out the same nonce. Gas
+and fees are explicit; where the chain can tell, a transaction that would revert is refused before
+it costs anything. What is signed is written to the outbox before it is sent, and a call that is
+there already, of another process or of a caller who gave up, is taken up, not made a second time.
+
+Not guaranteed: that what was mined stays so. A call is forgotten once it is mined; after a
+re-organisation whoever still wants it makes it again, under the same nonce where that is free.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from eth_account import Account
@@ -28,10 +32,11 @@ PATIENCE_SECONDS = 60.0
 MAX_WAIT_SECONDS = 600.0
 MAX_REPLACEMENTS = 8
 """Each raises the fee by an eighth at least, the least that nodes take: by 2.6 times in all."""
+_AGAIN = "whether the call was made is on the chain; try again if not"
 
 
 class Sender:
-    """The one owner of an account's nonces. Its repr shows the address alone."""
+    """Hands out an account's nonces. Its repr shows the address alone."""
 
     def __init__(
         self,
@@ -53,9 +58,10 @@ class Sender:
             KeyMaterialError: That is no key.
         """
         self._key = SigningKey(private_key)
-        self._lock = threading.Lock()
         self._outbox = outbox or MemoryOutbox()
         self._patience_seconds = patience_seconds
+        self._awaited: set[int] = set()
+        """Nonces of the calls that somebody in this process waits for in `send`."""
         self.chain = chain
         self.address = self._key.address
         self.gas_cost_wei = Wei(0)
@@ -83,14 +89,20 @@ class Sender:
             ChainError: It reverts; the message is the contract's reason.
             ResumableTimeoutError: It was sent but not mined in time; `resume` goes on with it.
         """
-        with self._lock:
-            self._check_funds(value, gas)
-            if target is not None:
-                self.chain.preflight(self.address, target, data, value, gas)
-            call = self._signed(target, data, value, gas)
-            self._outbox.put(call)
-            self._submit(call)
-        receipt = self._mined(call)
+        with self._outbox.owned():
+            call = self._left_over(target, data, value)
+            if call is None:
+                self._check_funds(value, gas)
+                if target is not None:
+                    self.chain.preflight(self.address, target, data, value, gas)
+                call = self._signed(target, data, value, gas)
+                self._outbox.put(call)
+                self._submit(call)
+            self._awaited.add(call.nonce)
+        try:
+            receipt = self._mined(call)
+        finally:
+            self._awaited.discard(call.nonce)
         if not receipt.succeeded:
             if target is not None:  # another transaction came first: ask again for the reason
                 self.chain.preflight(self.address, target, data, value, gas)
@@ -99,22 +111,47 @@ class Sender:
         return receipt
 
     def resume(self) -> tuple[RawReceipt, ...]:
-        """Finish what an earlier process left in the outbox; return the receipts.
+        """Finish what is left in the outbox, say of an earlier process; return the receipts.
 
         Raises:
             ResumableTimeoutError: Something is not mined yet; resume again.
         """
-        with self._lock:
-            calls = self._outbox.pending()
+        with self._outbox.owned():
+            calls = [call for call in self._outbox.pending() if call.nonce not in self._awaited]
             for call in calls:
                 self._resubmit(call)
-        return tuple(self._mined(call) for call in calls if self._is_unfinished(call.nonce))
+        receipts = (self._resumed(call) for call in calls if self._latest(call.nonce))
+        return tuple(receipt for receipt in receipts if receipt is not None)
+
+    def _resumed(self, call: OutgoingCall) -> RawReceipt | None:
+        try:
+            return self._mined(call)
+        except ChainError:
+            if self._latest(call.nonce):
+                raise
+            return None  # another transaction took its nonce, or another process finished it
+
+    def _left_over(self, target: Address | None, data: bytes, value: Wei) -> OutgoingCall | None:
+        """Return the same call if it is under way; sent again, to be sure.
+
+        Two who send the same at the same time in one process mean two calls, in two processes one:
+        both follow the same chain.
+        """
+        wanted = (target, data, value)
+        for call in self._outbox.pending():
+            same = (call.target, call.data, call.value_wei) == wanted
+            if same and call.nonce not in self._awaited:
+                self._resubmit(call)
+                return self._latest(call.nonce)
+        return None
 
     def _signed(self, target: Address | None, data: bytes, value: Wei, gas: int) -> OutgoingCall:
-        waiting = [call.nonce for call in self._outbox.pending()]
+        taken = {call.nonce for call in self._outbox.pending()}
         max_fee_wei, priority_fee_wei = self.chain.fees_wei()
+        # The first that is free: a gap would stop all after it.
+        free = (n for n in count(self.chain.next_nonce(self.address)) if n not in taken)
         call = OutgoingCall(
-            nonce=max([self.chain.next_nonce(self.address), *(nonce + 1 for nonce in waiting)]),
+            nonce=next(free),
             target=target,
             data=data,
             value_wei=value,
@@ -164,8 +201,9 @@ class Sender:
             if self.chain.next_nonce(self.address) <= call.nonce:
                 self._outbox.finish(call.nonce)
 
-    def _is_unfinished(self, nonce: int) -> bool:
-        return any(call.nonce == nonce for call in self._outbox.pending())
+    def _latest(self, nonce: int) -> OutgoingCall | None:
+        """Return a call as the outbox has it now; None once it is finished."""
+        return next((call for call in self._outbox.pending() if call.nonce == nonce), None)
 
     def _mined(self, call: OutgoingCall) -> RawReceipt:
         """Wait for one of a call's transactions, replacing it when that takes too long."""
@@ -179,25 +217,43 @@ class Sender:
                 )
                 break
             except ResumableTimeoutError:
+                self._check_possible(call)
                 if left_seconds <= patience_seconds:
                     raise
                 call = self._dearer(call)
-        self._outbox.finish(call.nonce)
-        self.gas_cost_wei = Wei(self.gas_cost_wei + receipt.gas_used * receipt.gas_price_wei)
+        if self._outbox.finish(call.nonce):
+            self.gas_cost_wei = Wei(self.gas_cost_wei + receipt.gas_used * receipt.gas_price_wei)
         return receipt
 
+    def _check_possible(self, call: OutgoingCall) -> None:
+        """Raise ChainError, and forget the call, if none of its transactions can be mined."""
+        if self.chain.spent_nonces(self.address) <= call.nonce:
+            return
+        # The nonce first: what spent it has its receipt by now.
+        latest = self._latest(call.nonce)
+        hashes = (*call.hashes, *(latest.hashes if latest else ()))
+        if all(self.chain.receipt(transaction_hash) is None for transaction_hash in hashes):
+            self._outbox.finish(call.nonce)
+            raise ChainError("another transaction has the call's nonce", hint=_AGAIN)
+
     def _dearer(self, call: OutgoingCall) -> OutgoingCall:
-        if len(call.transactions) > MAX_REPLACEMENTS:
-            return call
-        now_max_wei, now_priority_wei = self.chain.fees_wei()
-        dearer = self._with_transaction(
-            replace(
-                call,
-                max_fee_wei=Wei(max(now_max_wei, call.max_fee_wei * 9 // 8 + 1)),
-                priority_fee_wei=Wei(max(now_priority_wei, call.priority_fee_wei * 9 // 8 + 1)),
+        """Return the call with a dearer transaction, its own or another waiter's."""
+        with self._outbox.owned():
+            latest = self._latest(call.nonce)
+            if latest is None:
+                if any(self.chain.receipt(name) is not None for name in call.hashes):
+                    return call
+                raise ChainError("another process finished the call", hint=_AGAIN)
+            if latest.hashes != call.hashes or len(call.hashes) > MAX_REPLACEMENTS:
+                return latest
+            now_max_wei, now_priority_wei = self.chain.fees_wei()
+            dearer = self._with_transaction(
+                replace(
+                    call,
+                    max_fee_wei=Wei(max(now_max_wei, call.max_fee_wei * 9 // 8 + 1)),
+                    priority_fee_wei=Wei(max(now_priority_wei, call.priority_fee_wei * 9 // 8 + 1)),
+                )
             )
-        )
-        with self._lock:
             self._outbox.put(dearer)
             # Refused where one of the others is mined, or the node wants more: the next is dearer.
             with suppress(ChainError):

@@ -283,15 +283,20 @@ def claim_fees(
 
 @application.command()
 def status(config: ConfigFile = None, json: Json = False, settings: Set = None) -> None:
-    """Show what the chain knows of the server: registration, stake, tasks, fees."""
+    """Show registration, stake, tasks and fees by the chain, and how work on the tasks goes."""
     with reported_errors(as_json=json):
         from omnilytics.chain.market import connect_market
-        from omnilytics.cli.server_view import print_status, read_status, stated_address
+        from omnilytics.cli.server_view import (
+            print_status,
+            read_status,
+            stated_address,
+            stored_jobs,
+        )
 
         chosen = server_settings(config, settings)
         address = stated_address(chosen)
         _, market = connect_market(chosen.chain)
-        found = read_status(market, address)
+        found = read_status(market, address, stored_jobs(chosen))
         if json:
             print_json(found)
         else:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from omnilytics.chain.reader import MarketReader
+from omnilytics.cli.output import narrate
 from omnilytics.foundation.amounts import show_wei
+from omnilytics.foundation.errors import OmniLyticsError
 from omnilytics.foundation.units import Address, TaskId, show_address
 from omnilytics.service.reconciling import own_tasks
 from omnilytics.service.registration import find_server
@@ -18,8 +21,16 @@ if TYPE_CHECKING:
     from omnilytics.service.settings import ServerSettings
 
 
-def read_status(market: MarketReader, address: Address) -> dict[str, Any]:
-    """Return what the chain knows of a server, as plain JSON values; wei as text."""
+def read_status(
+    market: MarketReader, address: Address, jobs: Mapping[TaskId, Mapping[str, object]]
+) -> dict[str, Any]:
+    """Return what is known of a server, as plain JSON values; wei as text.
+
+    Args:
+        market: What the chain knows.
+        address: The server.
+        jobs: What its database knows, by task (`stored_jobs`).
+    """
     found: dict[str, Any] = {
         "server": show_address(address),
         "market": show_address(market.address),
@@ -46,8 +57,40 @@ def read_status(market: MarketReader, address: Address) -> dict[str, Any]:
                 "max_stake_wei": str(offer.max_stake_wei),
             },
         }
-    found["tasks"] = [_task(market, task, address) for task in own_tasks(market, address)]
+    found["tasks"] = [
+        _task(market, task, address) | {"job": jobs.get(task)}
+        for task in own_tasks(market, address)
+    ]
     return found
+
+
+def stored_jobs(settings: ServerSettings) -> dict[TaskId, dict[str, object]]:
+    """Return how the server's work on each task goes; empty where its database cannot be read."""
+    from omnilytics.service.settings import secret_text
+    from omnilytics.storage.database import Database, default_url
+    from omnilytics.storage.jobs import Jobs
+    from omnilytics.storage.migration import Schema, schema_state
+
+    url = secret_text(settings.storage.database_url) or default_url(settings.server.data)
+    try:
+        if schema_state(url).schema != Schema.CURRENT:
+            return {}
+        database = Database(url)
+        try:
+            now = database.now()
+            return {
+                job.task: {
+                    "worked_on": job.lease_until > now,
+                    "failed_attempts": job.attempts,
+                    "last_error": job.last_error or None,
+                }
+                for job in Jobs(database).all()
+            }
+        finally:
+            database.close()
+    except OmniLyticsError as error:
+        narrate(f"warning: the server's database is not shown: {error}")
+        return {}
 
 
 def print_status(found: dict[str, Any]) -> None:
@@ -74,6 +117,11 @@ def print_status(found: dict[str, Any]) -> None:
             f"task {task['task']:<5} round {task['round']} {task['phase']}{closed}, "
             f"{task['settled_rounds']} settled, fees due {task['fees_due_wei']} wei"
         )
+        if job := task["job"]:
+            worker = "a process works on it" if job["worked_on"] else "no process works on it"
+            typer.echo(f"           {worker}")
+            if job["failed_attempts"]:
+                typer.echo(f"           failed {job['failed_attempts']} times: {job['last_error']}")
 
 
 def _task(market: MarketReader, task: TaskId, address: Address) -> dict[str, Any]:

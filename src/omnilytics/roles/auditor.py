@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from omnilytics.chain.bindings.market import RoundSettled
-from omnilytics.chain.bindings.registry import Slashed
 from omnilytics.chain.evidence import settlements
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.records import challenge_seed
@@ -142,8 +141,7 @@ class Auditor:
             raise VerificationError("audit the task's settled rounds first", task=task)
         return tuple(
             check_slash(self._market, self._view, event, self._faults)
-            for event in self._market.events()
-            if isinstance(event, Slashed) and event.task == task
+            for event in self._market.slashes(task)
         )
 
     def _check_chain(

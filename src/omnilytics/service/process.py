@@ -6,9 +6,8 @@ error of the tree; whatever goes wrong later is logged, retried, and shown by /r
 
 End, by SIGTERM or SIGINT: no new connections and no new steps; requests and steps under way get
 `operations.shutdown_seconds`; then the process ends with 0. A step that is cut off is done again
-after the next start: what it did is durable, what it did not is due still. A transaction whose
-receipt was being waited for stands on the chain or does not, and the next start asks. A second
-signal ends at once.
+after the next start: what it did is durable, what it did not is due still. A call whose receipt was
+being waited for is in the outbox, and the next process finishes it. A second signal ends at once.
 """
 
 from __future__ import annotations
@@ -36,13 +35,16 @@ from omnilytics.foundation.logging import get_logger
 from omnilytics.foundation.units import show_address
 from omnilytics.roles.server import Server
 from omnilytics.roles.server.node import ServerNode
+from omnilytics.service.event_log import EventLog
 from omnilytics.service.folder import bind, locked_folder
 from omnilytics.service.health import Health
 from omnilytics.service.housekeeping import Housekeeping
 from omnilytics.service.keys import open_hpke_key
+from omnilytics.service.leases import Leases
 from omnilytics.service.metered import MeteredRepository
 from omnilytics.service.metrics import Metrics
 from omnilytics.service.operations import add_health_routes, operations_application
+from omnilytics.service.outbox import DatabaseOutbox, keep_finishing
 from omnilytics.service.peers import SocketPeers
 from omnilytics.service.registration import Registration
 from omnilytics.service.requests import Observed
@@ -119,13 +121,17 @@ def assemble(settings: ServerSettings) -> Parts:
     except BaseException:
         repository.close()
         raise
+    if repository.database.is_sqlite:
+        repository.jobs.release_all()  # of a process of before: this one has the folder's lock
+    market.keep_events_in(EventLog(repository.database, first_block=settings.chain.first_block))
+    outbox = DatabaseOutbox(repository.outbox, key.address)
     peers = SocketPeers(meter)
     node = ServerNode(
         key=key,
         hpke_key=hpke_key,
         repository=repository,
         market=market,
-        writer=MarketWriter(market, Sender(chain, key.secret)),
+        writer=MarketWriter(market, Sender(chain, key.secret, outbox=outbox)),
         connect=peers.connect,
         meter=meter,
         policy=settings.policy.policy(),
@@ -181,9 +187,17 @@ class _Process:
             parts.watch,
             settings.rounds,
             parts.metrics,
+            Leases(node.repository.jobs, seconds=settings.rounds.lease_seconds),
             housekeeping=housekeeping.run_if_due,
         )
         self._rounds_thread = LoopThread("rounds")
+        self._ended = threading.Event()
+        self._finishing = threading.Thread(
+            target=keep_finishing,
+            args=(node.writer.sender, self._ended),
+            name="outbox",
+            daemon=True,
+        )
         application = create_application(Server(parts.node), work=self._workers)
         add_health_routes(application, parts.health, reasons=False)
         self._public = Listener(
@@ -209,6 +223,7 @@ class _Process:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self._on_signal, each)
         await asyncio.to_thread(self._parts.watch.start)
+        self._finishing.start()
         following = asyncio.wrap_future(self._rounds_thread.submit(self._rounds.run()))
         public = asyncio.create_task(self._public.listen())
         private = asyncio.create_task(self._private.listen()) if self._private else None
@@ -258,6 +273,7 @@ class _Process:
         last_resort.daemon = True
         last_resort.start()
         self._parts.health.stopping = True
+        self._ended.set()
         self._public.should_exit = True
         self._rounds_thread.loop.call_soon_threadsafe(self._rounds.stop)
         _, late = await asyncio.wait({following, public}, timeout=seconds)

@@ -3,7 +3,8 @@
 Every unclosed task whose committee this server is in has a runner and, for each step, a thread of
 its own, so one bad task stops no other; two steps of one task never run at once. A runner steps
 until nothing changes, then waits for a new head or the time of another look. After an error it
-backs off, with jitter, and while the chain does not answer it waits for that instead.
+backs off, with jitter, and while the chain does not answer it waits for that instead. Where several
+processes share a database, one at a time steps a task (`leases`).
 
 A round that missed its deadline is ended by whoever wants the next one, usually the model owner. A
 server earns nothing by paying for it; only one that is leaving needs it, to have its stake back
@@ -26,6 +27,7 @@ from omnilytics.foundation.logging import get_logger
 from omnilytics.foundation.units import Round, TaskId
 from omnilytics.roles.server import Server, StepResult
 from omnilytics.roles.server.node import ServerNode
+from omnilytics.service.leases import Leases
 from omnilytics.service.metrics import Metrics
 from omnilytics.service.registration import find_server
 from omnilytics.service.settings import RoundsSection
@@ -60,6 +62,8 @@ class _Runner:
     server: Server
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     failures: int = 0
+    is_recorded: bool = False
+    """Whether the job's row says of this runner that all is well."""
     phase: tuple[Round, Phase] | None = None
     running: asyncio.Task[None] | None = None
 
@@ -73,6 +77,7 @@ class RoundsLoop:
         watch: ChainWatch,
         settings: RoundsSection,
         metrics: Metrics,
+        leases: Leases,
         make_server: Callable[[ServerNode], Server] = Server,
         housekeeping: Callable[[], None] = lambda: None,
     ) -> None:
@@ -83,6 +88,7 @@ class RoundsLoop:
             watch: Tells of new heads.
             settings: How often, how patiently.
             metrics: Where to count.
+            leases: Which tasks this process may step; given up when the loop ends.
             make_server: Makes the server that steps one task, each its own.
             housekeeping: Called between looks at the chain, in a thread.
         """
@@ -90,6 +96,7 @@ class RoundsLoop:
         self._watch = watch
         self._settings = settings
         self._metrics = metrics
+        self._leases = leases
         self._make_server = make_server
         self._housekeeping = housekeeping
         self._runners: dict[TaskId, _Runner] = {}
@@ -100,12 +107,20 @@ class RoundsLoop:
 
     async def run(self) -> None:
         """Follow the chain until `stop`; ends once no step is under way."""
+        self._leases.start()
+        try:
+            await self._run()
+            await asyncio.to_thread(self._leases.release)
+        finally:
+            self._leases.stop()
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         self._watch.listen(lambda: _call_soon(loop, self._wake))
         while not self._stopping.is_set():
             self._woken.clear()
             try:
-                self._tend(await asyncio.to_thread(self._own_tasks))
+                await self._tend(await asyncio.to_thread(self._own_tasks))
                 await asyncio.to_thread(self._housekeeping)
             except OmniLyticsError:
                 _LOG.warning("cannot follow the chain", exc_info=True)
@@ -132,8 +147,9 @@ class RoundsLoop:
         """Return the tasks to follow, by the chain's events; counts what became of rounds."""
         own: set[TaskId] = set()
         ended: set[tuple[str, TaskId, Round]] = set()
-        head = self._node.chain.head()
-        for event in self._node.market.events():
+        with self._node.market.steady():
+            head, events = self._node.chain.head(), self._node.market.events()
+        for event in events:
             if isinstance(event, CommitteeFixed) and self._node.address in event.committee:
                 own.add(event.task)
             elif isinstance(event, TaskClosed):
@@ -155,7 +171,7 @@ class RoundsLoop:
             _LOG.info(f"round {kind}", task=task, round=round_number)
         self._counted = counted | ended
 
-    def _tend(self, tasks: set[TaskId]) -> None:
+    async def _tend(self, tasks: set[TaskId]) -> None:
         """Start a runner for each new task, end those of tasks that are over."""
         for task in tasks - self._runners.keys():
             runner = _Runner(task, self._make_server(self._node))
@@ -166,6 +182,7 @@ class RoundsLoop:
             runner = self._runners.pop(task)
             if runner.running is not None:
                 runner.running.cancel()
+            await asyncio.to_thread(self._leases.forget, task)
             _LOG.info("task is over", task=task)
         self._metrics.tasks.set(len(self._runners))
 
@@ -198,24 +215,39 @@ class RoundsLoop:
         if self._stopping.is_set():
             return StepResult(changed=False)
         try:
-            with self._metrics.step_seconds.time():
+            if not self._leases.may_step(runner.task):
+                runner.is_recorded = False
+                return StepResult(changed=False)  # another process does
+            with self._metrics.step_seconds.time(), self._node.market.steady():
                 result = await runner.server.step(runner.task)
                 self._tell_phase(runner)
                 if not result.changed and self._void_if_due(runner):
                     result = StepResult(changed=True)
-        except OmniLyticsError:
+        except OmniLyticsError as error:
             _LOG.warning("step failed", failures=runner.failures + 1, exc_info=True)
-        except Exception:
+            self._record_failure(runner, error)
+            return None
+        except Exception as error:
             _LOG.exception("step failed", failures=runner.failures + 1)
-        else:
-            self._metrics.steps.labels(outcome="changed" if result.changed else "unchanged").inc()
-            runner.failures = 0
-            self._count_failing()
-            return result
+            self._record_failure(runner, error)
+            return None
+        self._record_success(runner, result)
+        return result
+
+    def _record_failure(self, runner: _Runner, error: Exception) -> None:
         self._metrics.steps.labels(outcome="failed").inc()
         runner.failures += 1
+        runner.is_recorded = False
         self._count_failing()
-        return None
+        self._leases.failed(runner.task, error)
+
+    def _record_success(self, runner: _Runner, result: StepResult) -> None:
+        self._metrics.steps.labels(outcome="changed" if result.changed else "unchanged").inc()
+        runner.failures = 0
+        self._count_failing()
+        if not runner.is_recorded:
+            self._leases.succeeded(runner.task)
+            runner.is_recorded = True
 
     async def _back_off(self, runner: _Runner) -> None:
         pause = back_off_seconds(runner.failures, self._settings, _JITTER.random())

@@ -133,6 +133,13 @@ class RoundsSection(Section):
     longest_back_off_seconds: float = Field(
         default=60.0, ge=0.05, le=3_600, description="Longest wait after errors."
     )
+    lease_seconds: int = Field(
+        default=15,
+        ge=3,
+        le=600,
+        description="After that long without a sign of life another process on the same database "
+        "takes over a task.",
+    )
     void: Literal["never", "when_leaving", "always"] = Field(
         default="when_leaving",
         description="When to pay for ending a round that missed its deadline; only a server that "

@@ -101,11 +101,11 @@ class ChainWatch:
 
     def _ask(self, before: ChainStatus) -> ChainStatus:
         try:
-            number = self._chain.head()
+            latest = self._chain.latest()
             head = before.head
-            block_hash = self._chain.block_hash(number)
-            if head is None or head.block_hash != block_hash:
-                head = Head(number, block_hash, self._chain.block_timestamp(number))
+            if head is None or head.block_hash != latest.hash:
+                timestamp = self._chain.block_timestamp(latest.number)
+                head = Head(latest.number, latest.hash, timestamp)
         except OmniLyticsError as error:
             self._verified_at = float("-inf")
             return ChainStatus(before.head, before.seen_at, str(error))

@@ -1,5 +1,5 @@
 """What a server keeps: records in a database, bulk content in files under their hash.
 
 `repository` is what roles use; `migration`, `backup`, `reconciliation` and `retention` are for
-operators and the daemon; `jobs`, `outbox` and `cursors` hold the daemon's own work.
+operators and the daemon; `jobs`, `outbox` and `chain_logs` hold the daemon's own work.
 """

@@ -12,6 +12,7 @@ StorageUnavailableError; its caller repeats it.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ FILES_LOCK = 1
 """Held while files and the rows that name them change together."""
 MIGRATION_LOCK = 2
 OUTBOX_LOCK = 3
+EVENTS_LOCK = 4
 
 
 def default_url(folder: Path) -> str:
@@ -146,6 +148,33 @@ class Database:
         if not self.is_sqlite:
             function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
             connection.execute(text(f"SELECT {function}({_LOCK_SPACE}, {lock})"))
+
+    @contextmanager
+    def exclusive(self, lock: int, *, wait_seconds: int) -> Iterator[None]:
+        """Exclude other processes' holders of `lock`, with no transaction open on any table.
+
+        For work that waits for others, on a connection of its own: if the process ends, or loses
+        the database, the lock is free. SQLite, which serves one process, needs none.
+
+        Raises:
+            StorageUnavailableError: Another process holds it for longer than `wait_seconds`, or
+                the database was lost meanwhile: others may have held it then.
+        """
+        if self.is_sqlite:
+            yield
+            return
+        with database_errors(self.place), self.engine.connect() as connection:
+            connection.execute(text(f"SET LOCAL lock_timeout = '{wait_seconds}s'"))
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK_SPACE}, {lock})"))
+            yield
+
+    def now(self) -> int:
+        """Return the unix time in seconds of the clock that all users of this database share."""
+        if self.is_sqlite:
+            return int(time.time())
+        with self.reading() as connection:
+            query = text("SELECT CAST(floor(extract(epoch FROM clock_timestamp())) AS bigint)")
+            return int(connection.execute(query).scalar_one())
 
 
 def _parse(url: str) -> URL:

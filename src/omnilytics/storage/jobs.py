@@ -1,30 +1,26 @@
-"""Durable work for a daemon: jobs that one worker at a time holds by a lease.
+"""A server's tasks as jobs: each is one process's at a time, by a lease.
 
-    ready --acquire--> running --finish--> done
-      ^                   |---- retry ----> ready, due later
-      |                   |---- give up --> failed
-      +-- the lease ran out: another worker may acquire it
+A task is stepped by the process that holds its lease. A process renews its leases while it lives;
+one whose lease ran out may find the task in other hands: every change names its process, and is
+refused (returns False) once another one has the job. Work must be safe to do twice: a lease cannot
+stop a process that stalled from finishing what it is at.
 
-A worker that stalls past its lease may find the job in other hands: every change names the
-attempt it belongs to, and is refused (returns False) once another attempt began. Work must be
-safe to do twice: a lease cannot stop a stalled worker from finishing what it is at.
-
-Times are unix seconds from the caller's clock, which all workers must share to within a small
-part of a lease.
+Times are unix seconds of the database's clock, which all processes on it share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Row, delete, or_, select, update
+from sqlalchemy import ColumnElement, Row, Update, delete, or_, select, update
 
+from omnilytics.foundation.units import TaskId
 from omnilytics.storage import schema
 from omnilytics.storage.database import Database
 
-READY, RUNNING, DONE, FAILED = "ready", "running", "done", "failed"
 MAX_ERROR_CHARACTERS = 2_000
+FREE = ""
+"""The owner of a job that nobody holds."""
 
 _columns = schema.jobs.c
 
@@ -33,16 +29,13 @@ _columns = schema.jobs.c
 class Job:
     """A job as the database has it."""
 
-    kind: str
-    key: str
-    """What the work is about; one job for each kind and key."""
-    state: str
-    due_at: int
+    task: TaskId
     lease_owner: str
     lease_until: int
     attempts: int
-    """How often it was acquired; tells this attempt from others."""
+    """How often in a row it failed."""
     last_error: str
+    """Of the latest failure; empty once the task was stepped without one."""
 
 
 class Jobs:
@@ -51,118 +44,62 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, kind: str, key: str, *, due_at: int = 0) -> bool:
-        """Add a job unless there is one, in whatever state; tell whether it is new."""
-        return self._database.insert(
-            schema.jobs,
-            kind=kind,
-            key=key,
-            state=READY,
-            due_at=due_at,
-            lease_owner="",
-            lease_until=0,
-            attempts=0,
-            last_error="",
-        )
-
-    def find(self, kind: str, key: str) -> Job | None:
-        """Return a job."""
+    def all(self) -> list[Job]:
+        """Return all jobs by their tasks."""
         with self._database.reading() as connection:
-            row = connection.execute(select(schema.jobs).where(_is(kind, key))).one_or_none()
-        return None if row is None else _job(row)
-
-    def in_state(self, state: str) -> list[Job]:
-        """Return all jobs in a state, the first due first."""
-        query = select(schema.jobs).where(_columns.state == state)
-        query = query.order_by(_columns.due_at, _columns.kind, _columns.key)
-        with self._database.reading() as connection:
+            query = select(schema.jobs).order_by(_columns.task)
             return [_job(row) for row in connection.execute(query)]
 
-    def acquire(
-        self, owner: str, *, now: int, lease_seconds: int, kinds: Sequence[str] | None = None
-    ) -> Job | None:
-        """Take the job that has been due for longest, or whose lease ran out; None without one.
+    def acquire(self, task: TaskId, owner: str, *, lease_seconds: int) -> bool:
+        """Take a task's job, or keep it for longer; False while another process holds it.
 
         Args:
-            owner: This worker's name, 1 .. 64 characters.
-            now: Unix seconds.
-            lease_seconds: After that long without `renew` another worker may take it.
-            kinds: Only jobs of these kinds.
+            task: The task; it gets a job with the first call.
+            owner: This process's name, 1 .. 64 characters that no other process ever has.
+            lease_seconds: After that long without another call, another process may take it.
         """
-        with self._database.batch() as connection:
-            free = or_(
-                (_columns.state == READY) & (_columns.due_at <= now),
-                (_columns.state == RUNNING) & (_columns.lease_until <= now),
-            )
-            query = select(schema.jobs).where(free)
-            if kinds is not None:
-                query = query.where(_columns.kind.in_(kinds))
-            query = query.order_by(_columns.due_at, _columns.kind, _columns.key).limit(1)
-            # Another worker's choice is skipped, not waited for.
-            row = connection.execute(query.with_for_update(skip_locked=True)).one_or_none()
-            if row is None:
-                return None
-            taken = (
-                update(schema.jobs)
-                .where(_is(row.kind, row.key))
-                .values(
-                    state=RUNNING,
-                    lease_owner=owner,
-                    lease_until=now + lease_seconds,
-                    attempts=row.attempts + 1,
-                )
-                .returning(schema.jobs)
-            )
-            return _job(connection.execute(taken).one())
+        now = self._database.now()
+        free = or_(_columns.lease_owner.in_((owner, FREE)), _columns.lease_until <= now)
+        change = update(schema.jobs).where((_columns.task == task) & free)
+        lease = {"lease_owner": owner, "lease_until": now + lease_seconds}
+        with self._database.batch():
+            new = self._database.insert(schema.jobs, task=task, attempts=0, last_error="", **lease)
+            return new or self._done(change.values(**lease))
 
-    def renew(self, job: Job, *, now: int, lease_seconds: int) -> bool:
-        """Lengthen the lease; False where the job is in other hands, and work on it must stop."""
-        return self._change(job, lease_until=now + lease_seconds)
+    def succeeded(self, task: TaskId, owner: str) -> bool:
+        """Record that the task was stepped without an error."""
+        return self._done(_of(task, owner).values(attempts=0, last_error=""))
 
-    def finish(self, job: Job) -> bool:
-        """Mark the job done; False where it is in other hands."""
-        return self._change(job, state=DONE, lease_owner="", lease_until=0, last_error="")
-
-    def fail(self, job: Job, error: str, *, retry_at: int | None) -> bool:
-        """Give the job back, or up; False where it is in other hands.
-
-        Args:
-            job: As it was acquired.
-            error: What went wrong, without secrets; shortened to `MAX_ERROR_CHARACTERS`.
-            retry_at: When it is due again; None gives it up for good.
-        """
-        values = {"state": FAILED} if retry_at is None else {"state": READY, "due_at": retry_at}
+    def failed(self, task: TaskId, owner: str, error: str) -> bool:
+        """Record a failure: one attempt more, and what went wrong, without secrets, shortened."""
         # PostgreSQL takes no zero characters, and neither database takes half a surrogate.
         text = error[:MAX_ERROR_CHARACTERS].replace("\x00", "").encode(errors="replace").decode()
-        return self._change(job, lease_owner="", lease_until=0, last_error=text, **values)
+        return self._done(_of(task, owner).values(attempts=_columns.attempts + 1, last_error=text))
 
-    def revive(self, kind: str, key: str, *, due_at: int) -> bool:
-        """Make a done or failed job ready once more; False where it is in no such state."""
-        over = _is(kind, key) & _columns.state.in_((DONE, FAILED))
-        statement = update(schema.jobs).where(over).values(state=READY, due_at=due_at)
+    def release(self, task: TaskId, owner: str) -> bool:
+        """Give the job up for another process to take at once."""
+        return self._done(_of(task, owner).values(lease_owner=FREE, lease_until=0))
+
+    def forget(self, task: TaskId, owner: str) -> bool:
+        """Delete the job of a task that is over."""
         with self._database.batch() as connection:
-            return connection.execute(statement).rowcount == 1
+            return connection.execute(delete(schema.jobs).where(_held(task, owner))).rowcount == 1
 
-    def forget(self, kind: str, key: str) -> bool:
-        """Delete a done or failed job; False where it is in no such state."""
-        over = _is(kind, key) & _columns.state.in_((DONE, FAILED))
+    def release_all(self) -> None:
+        """Give up all leases; only where no other process can be at work on this database."""
+        self._done(update(schema.jobs).values(lease_owner=FREE, lease_until=0))
+
+    def _done(self, statement: Update) -> bool:
         with self._database.batch() as connection:
-            return connection.execute(delete(schema.jobs).where(over)).rowcount == 1
-
-    def _change(self, job: Job, **values: object) -> bool:
-        mine = (
-            _is(job.kind, job.key)
-            & (_columns.state == RUNNING)
-            & (_columns.lease_owner == job.lease_owner)
-            & (_columns.attempts == job.attempts)
-        )
-        with self._database.batch() as connection:
-            statement = update(schema.jobs).where(mine).values(**values)
-            return connection.execute(statement).rowcount == 1
+            return connection.execute(statement).rowcount > 0
 
 
-def _is(kind: str, key: str) -> ColumnElement[bool]:
-    return (_columns.kind == kind) & (_columns.key == key)
+def _held(task: TaskId, owner: str) -> ColumnElement[bool]:
+    return (_columns.task == task) & (_columns.lease_owner == owner)
+
+
+def _of(task: TaskId, owner: str) -> Update:
+    return update(schema.jobs).where(_held(task, owner))
 
 
 def _job(row: Row[tuple[object, ...]]) -> Job:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, inspect, make_url, text
 from omnilytics.foundation.errors import ConfigError
 from omnilytics.storage.database import MIGRATION_LOCK, Database
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """All schemas that this program knows, in their order; the last is the one it works with."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

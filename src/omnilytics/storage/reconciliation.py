@@ -41,7 +41,7 @@ from sqlalchemy import delete, func, select, update
 from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Round, TaskId
 from omnilytics.protocol.locks import FINAL_LOCK, SEED_LOCK
-from omnilytics.storage import jobs, outbox, schema
+from omnilytics.storage import schema
 from omnilytics.storage.repository import Repository
 
 BY_HAND = "put back by hand"
@@ -66,7 +66,7 @@ class Reconciled:
     recovered: int
     """How many answers came back from peers."""
     abandoned: int
-    """How many transactions of before were given up; the jobs that want them make new ones."""
+    """How many calls of before were given up; the steps that want them make new ones."""
 
 
 def require_reconciliation(repository: Repository, cause: str = BY_HAND) -> None:
@@ -154,17 +154,15 @@ def _bar(repository: Repository, task: TaskId, latest: Round) -> Round:
 
 
 def _forget_work(repository: Repository) -> int:
-    """Release leases of processes of before, and give up transactions not known to be mined.
+    """Release leases of before, give up calls not known to be mined, and forget the chain's logs.
 
-    Their nonces may be spent by transactions that the store forgot; the chain knows which.
+    The calls' nonces may be spent by transactions that the store forgot; the chain knows which, and
+    its logs are read again.
     """
-    running = schema.jobs.c.state == jobs.RUNNING
-    waiting = schema.outbox.c.state.in_((outbox.QUEUED, outbox.SENT))
+    repository.jobs.release_all()
+    calls = select(schema.outbox.c.sender, schema.outbox.c.nonce).distinct()
     with repository.database.batch() as connection:
-        connection.execute(
-            update(schema.jobs)
-            .where(running)
-            .values(state=jobs.READY, lease_owner="", lease_until=0)
-        )
-        given_up = update(schema.outbox).where(waiting).values(state=outbox.ABANDONED)
-        return connection.execute(given_up).rowcount
+        given_up = len(connection.execute(calls).all())
+        for table in (schema.outbox, schema.cursors, schema.chain_logs):
+            connection.execute(delete(table))
+        return given_up

@@ -23,7 +23,6 @@ from sqlalchemy import CompoundSelect, bindparam, func, select, union
 from omnilytics.foundation.errors import ConfigError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
 from omnilytics.storage import schema
-from omnilytics.storage.cursors import Cursors
 from omnilytics.storage.database import FILES_LOCK, Database, default_url
 from omnilytics.storage.errors import StorageUnavailableError, disk_errors
 from omnilytics.storage.files import ContentFiles, sync_folder
@@ -102,7 +101,6 @@ class Repository:
         self.folder = folder
         self.files = ContentFiles(folder / "content")
         self.database = Database(database_url or default_url(folder))
-        self.cursors = Cursors(self.database)
         self.jobs = Jobs(self.database)
         self.outbox = Outbox(self.database)
         try:

@@ -18,7 +18,6 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    text,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -133,48 +132,41 @@ cursors = Table(
     Column("hash", LargeBinary(32), nullable=False),
     PrimaryKeyConstraint("name", "block"),
 )
+chain_logs = Table(
+    "chain_logs",
+    metadata,
+    Column("block", BigInteger),
+    Column("log_index", Integer),
+    Column("block_hash", LargeBinary(32), nullable=False),
+    Column("transaction_hash", LargeBinary(32), nullable=False),
+    Column("address", LargeBinary(20), nullable=False),
+    Column("topics", LargeBinary, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("block", "log_index"),
+)
 jobs = Table(
     "jobs",
     metadata,
-    Column("kind", _word(32)),
-    Column("key", _word(128)),
-    Column("state", _word(16), nullable=False),
-    Column("due_at", BigInteger, nullable=False),
+    Column("task", BigInteger, primary_key=True, autoincrement=False),
     Column("lease_owner", _word(64), nullable=False),
     Column("lease_until", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("last_error", Text, nullable=False),
-    PrimaryKeyConstraint("kind", "key"),
-    Index("jobs_by_state", "state", "due_at"),
 )
+# A row for each transaction of a call that is not finished; amounts in decimal.
 outbox = Table(
     "outbox",
     metadata,
-    Column("hash", LargeBinary(32), primary_key=True),
-    Column("sender", LargeBinary(20), nullable=False),
-    Column("nonce", BigInteger, nullable=False),
-    Column("purpose", _word(128), nullable=False),
+    Column("sender", LargeBinary(20)),
+    Column("nonce", BigInteger),
+    Column("replacement", Integer),
+    Column("hash", LargeBinary(32), nullable=False),
     Column("raw_transaction", LargeBinary, nullable=False),
-    Column("state", _word(16), nullable=False),
-    Column("created", BigInteger, nullable=False),
-    Column("replaced_by", LargeBinary(32)),
-    Index("outbox_by_purpose", "sender", "purpose"),
-)
-# One transaction of a sender under each nonce, and one for each purpose, is in force at a time.
-_LIVE = text("state IN ('queued', 'sent', 'mined')")
-Index(
-    "outbox_live_nonce",
-    outbox.c.sender,
-    outbox.c.nonce,
-    unique=True,
-    sqlite_where=_LIVE,
-    postgresql_where=_LIVE,
-)
-Index(
-    "outbox_live_purpose",
-    outbox.c.sender,
-    outbox.c.purpose,
-    unique=True,
-    sqlite_where=_LIVE,
-    postgresql_where=_LIVE,
+    Column("target", LargeBinary(20)),
+    Column("data", LargeBinary, nullable=False),
+    Column("value_wei", _word(78), nullable=False),
+    Column("gas", BigInteger, nullable=False),
+    Column("max_fee_wei", _word(78), nullable=False),
+    Column("priority_fee_wei", _word(78), nullable=False),
+    PrimaryKeyConstraint("sender", "nonce", "replacement"),
 )

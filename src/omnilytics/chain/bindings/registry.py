@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from omnilytics.chain.abi import Call, Codec, Signature, codec_of
-from omnilytics.chain.happenings import MarketEvent, TaskEvent
-from omnilytics.foundation.units import Address, Hash32, Round, TaskId
+from omnilytics.chain.happenings import MarketEvent, RoundEvent, TaskEvent
+from omnilytics.foundation.units import Address, Hash32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,12 +158,10 @@ class BondWithdrawn(MarketEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slashed(MarketEvent):
+class Slashed(RoundEvent):
     """Event of the contract."""
 
     party: Address
-    task: TaskId
-    round: Round
     kind: int
     evidence_hash: Hash32
     amount_wei: int

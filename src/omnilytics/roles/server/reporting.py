@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from omnilytics.chain.bindings.market import RoundSettled
-from omnilytics.chain.bindings.registry import Slashed
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.records import FaultKind
 from omnilytics.foundation.errors import ChainError, FundsError
@@ -62,8 +61,7 @@ def was_slashed(
         event.party == party
         and (event.kind in REPORTED) == (kind in REPORTED)
         and (event.round == round_number or kind == FaultKind.SERVER)
-        for event in market.events()
-        if isinstance(event, Slashed) and event.task == view.task
+        for event in market.slashes(view.task)
     )
 
 
