@@ -14,7 +14,8 @@ from omnilytics.chain.embedded import embedded_chain
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.sender import Sender
 from omnilytics.chain.writer import GAS_LIMITS, MarketWriter
-from omnilytics.cli.transactions import Asking, plan_call, transact
+from omnilytics.cli.options import Asking
+from omnilytics.cli.transactions import Payer, plan_call, transact
 from omnilytics.foundation.errors import ChainError, FundsError, UsageError
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Wei, show_address
@@ -37,7 +38,7 @@ class World:
     def transact(self, **asking: bool) -> object:
         return transact(
             self.market,
-            self.key,
+            Payer(self.key.address, self.key),
             self.register,
             action="Register",
             comes_back=BACK,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -13,9 +13,6 @@ from omnilytics.foundation.units import Address, TaskId, show_address
 from omnilytics.service.reconciling import own_tasks
 from omnilytics.service.registration import find_server
 from omnilytics.wire.task_specification import ETHER_TOKEN
-
-if TYPE_CHECKING:
-    from omnilytics.service.settings import ServerSettings
 
 
 def read_status(market: MarketReader, address: Address) -> dict[str, Any]:
@@ -92,17 +89,3 @@ def _task(market: MarketReader, task: TaskId, address: Address) -> dict[str, Any
 
 def _ether(wei: str) -> str:
     return show_wei(int(wei))
-
-
-def stated_address(settings: ServerSettings) -> Address:
-    """Return the account's address, without its password if the keystore states it."""
-    from omnilytics.chain.account_files import open_signing_key
-    from omnilytics.chain.keystore import list_accounts
-    from omnilytics.cli.account import read_password
-
-    path = settings.keys.keystore
-    if path is not None:
-        for account in list_accounts(path.parent):
-            if account.path == path and account.address is not None:
-                return account.address
-    return open_signing_key(settings.keys, ask=lambda: read_password(None)).address

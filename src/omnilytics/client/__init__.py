@@ -1,0 +1,1 @@
+"""What data owners and model owners run."""
