@@ -18,7 +18,7 @@ from omnilytics.chain.records import Phase, TransactionReceipt
 from omnilytics.chain.writer import MarketWriter
 from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
 from omnilytics.foundation.randomness import Randomness
-from omnilytics.foundation.units import Address, Round, TaskId, Wei
+from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.learning.datasets import Batch
 from omnilytics.learning.encoding import FloatArray
 from omnilytics.learning.gradients import compute_gradients
@@ -27,20 +27,19 @@ from omnilytics.perturbation.losses import Loss
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package import PackageBuilder
 from omnilytics.roles.admission import check_admitted
+from omnilytics.roles.claims import find_credit
 from omnilytics.roles.data_owner.delivery import Delivery, succeeds
 from omnilytics.roles.task_view import (
     Connect,
     TaskView,
     fetch_blob,
     fetch_task,
-    fetch_transcript,
     round_context,
     task_layout,
 )
 from omnilytics.transport.hpke import seal_package
 from omnilytics.transport.meter import Meter
 from omnilytics.wire.envelope import decode_signed
-from omnilytics.wire.hashing import merkle_proof
 from omnilytics.wire.messages import Complaint
 from omnilytics.wire.package import Opening, SealedPackage
 from omnilytics.wire.signatures import SigningKey
@@ -239,20 +238,10 @@ class DataOwner:
 
     async def claim(self, task: TaskId) -> TransactionReceipt | None:
         """Claim everything the settled rounds credited; None where nothing is due."""
-        view = await self.view(task)
-        settled = self.market.settled_rounds(task)
-        if not settled:
+        credit = await find_credit(self.market, task, self.address, self._connect)
+        if credit is None or not credit.due_wei:
             return None
-        transcript = await fetch_transcript("claim", settled[-1], view.endpoints, self._connect)
-        owners = [payout.owner for payout in transcript.payouts]
-        if self.address not in owners:
-            return None
-        place = owners.index(self.address)
-        cumulative = Wei(transcript.payouts[place].cumulative_wei)
-        if cumulative <= self.market.claimed(task, self.address):
-            return None
-        leaves = [payout.leaf() for payout in transcript.payouts]
-        return self.writer.claim(task, self.address, cumulative, merkle_proof(leaves, place))
+        return self.writer.claim(task, self.address, credit.cumulative_wei, credit.proof)
 
     # steps that a cheat changes in tests and in the demo
 

@@ -1,0 +1,36 @@
+"""The way from a command to servers, for as long as the command's event loop runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import httpx
+
+from omnilytics.roles.task_view import Connect
+from omnilytics.transport.client import ServerClient
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0
+_Result = TypeVar("_Result")
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[Connect]:
+    """Give what makes clients of servers at endpoints; connections end with the block."""
+    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+    # Where a server is, its registration says: no redirects.
+    async with httpx.AsyncClient(timeout=timeout, follow_redirects=False) as http:
+        yield lambda endpoint: ServerClient(endpoint, http)
+
+
+def ask_servers(work: Callable[[Connect], Awaitable[_Result]]) -> _Result:
+    """Run work that asks servers, in an event loop of its own, and return what it found."""
+
+    async def run() -> _Result:
+        async with connected() as connect:
+            return await work(connect)
+
+    return asyncio.run(run())
