@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from omnilytics.cli.options import AccountOptions, Asking, Json, TaskNumber, grouped
 from omnilytics.cli.output import narrate, print_json, reported_errors
+
+if TYPE_CHECKING:
+    from omnilytics.cli.party import Party
+    from omnilytics.client.settings import ClientSettings
+    from omnilytics.roles.claims import Credit
 
 application = typer.Typer(
     help="Take part in tasks with your own data, which never leaves this machine, and be paid.",
@@ -122,8 +127,7 @@ def claim(task: MaybeTask = None, *, options: AccountOptions, asking: Asking) ->
     All tasks go into one transaction each 16; interrupted, run it again: nothing is paid twice.
     """
     with reported_errors(as_json=asking.as_json):
-        from omnilytics.chain.writer import TaskClaim
-        from omnilytics.cli.data_view import find_credits, show_due
+        from omnilytics.cli.data_view import find_credits
         from omnilytics.cli.party import client
         from omnilytics.cli.peers import ask_servers
         from omnilytics.foundation.errors import UsageError
@@ -139,20 +143,8 @@ def claim(task: MaybeTask = None, *, options: AccountOptions, asking: Asking) ->
             narrate(f"warning: task {number}: {problem}")
         if not credits_:
             raise UsageError("nothing is due to this account", hint="omnilytics data status")
-        claims = [
-            TaskClaim(task=each.task, cumulative_wei=each.cumulative_wei, proof=each.proof)
-            for each in credits_
-        ]
-        for start in range(0, len(claims), MAX_CLAIMS):
-            part = claims[start : start + MAX_CLAIMS]
-            due = show_due(party.market, credits_[start : start + MAX_CLAIMS])
-            where = ", ".join(f"task {each.task}" for each in part)
-            party.send(
-                lambda writer, part=part: writer.claim_many(party.address, part),
-                action=f"Claim {due} of {where}",
-                comes_back="it is paid out by this transaction",
-                asking=asking,
-            )
+        for start in range(0, len(credits_), MAX_CLAIMS):
+            _claim(party, credits_[start : start + MAX_CLAIMS], asking)
 
 
 @application.command("leave-bond")
@@ -195,3 +187,20 @@ def withdraw_bond(options: AccountOptions, asking: Asking) -> None:
             comes_back="the bond is paid out by this transaction",
             asking=asking,
         )
+
+
+def _claim(party: Party[ClientSettings], part: list[Credit], asking: Asking) -> None:
+    from omnilytics.chain.writer import TaskClaim
+    from omnilytics.cli.data_view import show_due
+
+    claims = [
+        TaskClaim(task=each.task, cumulative_wei=each.cumulative_wei, proof=each.proof)
+        for each in part
+    ]
+    tasks = ", ".join(f"task {each.task}" for each in part)
+    party.send(
+        lambda writer: writer.claim_many(party.address, claims),
+        action=f"Claim {show_due(party.market, part)} of {tasks}",
+        comes_back="it is paid out by this transaction",
+        asking=asking,
+    )
