@@ -31,7 +31,9 @@ def connect_chain(settings: ChainSection) -> Chain:
     Raises:
         ChainError: The node does not answer, or is on another chain.
     """
-    chain = connect(settings.url.get_secret_value(), timeout_seconds=settings.request_seconds)
+    url = settings.url.get_secret_value()
+    # The market is shared: no process of it may move a chain on which others count on time.
+    chain = connect(url, timeout_seconds=settings.request_seconds, moves=False)
     if settings.chain_id is not None and chain.chain_id != settings.chain_id:
         raise ChainError(
             "the node is on another chain",

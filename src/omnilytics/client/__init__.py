@@ -1,1 +1,4 @@
-"""What data owners and model owners run."""
+"""The Python API: buying gradients for a PyTorch module, selling those of a DataLoader.
+
+`ModelOwner` and `DataOwner` are also `omnilytics.ModelOwner` and `omnilytics.DataOwner`.
+"""
