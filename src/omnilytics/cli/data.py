@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omnilytics.cli import data_submit
 from omnilytics.cli.options import AccountOptions, Asking, Json, TaskNumber, grouped
 from omnilytics.cli.output import narrate, print_json, reported_errors
 
@@ -91,6 +92,9 @@ def join(
         )
         if not (asking.dry_run or asking.unsigned):
             narrate(f"you may take part; next: omnilytics data submit {task}")
+
+
+application.command()(data_submit.submit)
 
 
 @application.command()

@@ -27,8 +27,12 @@ Folder = Annotated[
 TaskNumber = Annotated[int, typer.Argument(help="Number of the task.", min=1)]
 
 
+class OptionGroup:
+    """Base of the groups: frozen dataclasses whose fields are options."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class SettingsOptions:
+class SettingsOptions(OptionGroup):
     """Where settings come from; see `cli.settings`."""
 
     config: Annotated[
@@ -63,7 +67,7 @@ class AccountOptions(SettingsOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking:
+class Asking(OptionGroup):
     """How a command was told to behave before it sends."""
 
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Send without asking.")] = False
@@ -109,7 +113,7 @@ def set_flags(flags: Mapping[str, object]) -> dict[str, str]:
 
 
 def _is_group(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, SettingsOptions | Asking)
+    return isinstance(kind, type) and issubclass(kind, OptionGroup)
 
 
 def _options(group: type[Any]) -> list[inspect.Parameter]:

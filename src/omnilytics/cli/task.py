@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from omnilytics.cli import task_train
 from omnilytics.cli.options import (
     AccountOptions,
     Asking,
@@ -135,3 +136,6 @@ def close(task: TaskNumber, options: AccountOptions, asking: Asking) -> None:
             "owner, by this transaction",
             asking=asking,
         )
+
+
+task_train.add_to(application)

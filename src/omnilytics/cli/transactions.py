@@ -270,13 +270,14 @@ def transact(
     return result
 
 
-def approve(chain: Chain, plans: Sequence[Plan], asking: Asking) -> bool:
+def approve(chain: Chain, plans: Sequence[Plan], asking: Asking, *, can_try: bool = True) -> bool:
     """Show transactions of one account and tell whether they are to be sent now.
 
     Args:
         chain: Where they would be sent; those to a contract that is there are tried on it.
         plans: In the order of sending.
         asking: `--dry-run` and `--unsigned` print what they are for, and nothing is to be sent.
+        can_try: Whether they are whole; those that still lack what others sign cannot be tried.
 
     Raises:
         UsageError: Nobody could be asked, the answer was no, or options contradict each other.
@@ -289,7 +290,7 @@ def approve(chain: Chain, plans: Sequence[Plan], asking: Asking) -> bool:
         narrate(line)
     _check_funds(plans)
     for plan in plans:
-        if plan.target is not None:
+        if plan.target is not None and can_try:
             chain.preflight(plan.account, plan.target, plan.data, plan.value_wei, plan.gas_limit)
     shown = [plan.as_dict() for plan in plans]
     if asking.unsigned:
@@ -298,7 +299,7 @@ def approve(chain: Chain, plans: Sequence[Plan], asking: Asking) -> bool:
         print_json(unsigned if len(unsigned) > 1 else unsigned[0])
         return False
     if asking.dry_run:
-        narrate("it would succeed now; nothing was sent (--dry-run)")
+        narrate(f"{'it would succeed now; ' if can_try else ''}nothing was sent (--dry-run)")
         if asking.as_json:
             several = {"plans": shown} if len(shown) > 1 else {"plan": shown[0]}
             print_json({**several, "sent": False})

@@ -12,44 +12,36 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from omnilytics.foundation.errors import ConfigError
-from omnilytics.learning.training import Trainer
 
 _MODEL, _OPTIMISER = "model.", "optimiser."
 
 
-def save_checkpoint(path: Path, trainer: Trainer, facts: Mapping[str, str]) -> None:
-    """Write weights, optimiser state and facts."""
-    tensors = {
-        _MODEL + name: parameter.detach().cpu().contiguous().clone()
-        for name, parameter in trainer.module.named_parameters()
-    }
-    for place, entries in trainer._optimiser.state_dict()["state"].items():
+def save_checkpoint(
+    path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, facts: Mapping[str, str]
+) -> None:
+    """Write a module's weights, its optimiser's state and facts."""
+    tensors = {_MODEL + name: _plain(parameter) for name, parameter in module.named_parameters()}
+    for place, entries in optimiser.state_dict()["state"].items():
         for key, value in entries.items():
             if isinstance(value, torch.Tensor):
-                tensors[f"{_OPTIMISER}{place}.{key}"] = value.detach().cpu().contiguous().clone()
+                tensors[f"{_OPTIMISER}{place}.{key}"] = _plain(value)
     write_file(path, save(tensors, metadata=dict(facts)))
 
 
-def load_checkpoint(path: Path, trainer: Trainer) -> dict[str, str]:
-    """Give a trainer a checkpoint's weights and optimiser state; return its facts.
+def load_checkpoint(
+    path: Path, module: nn.Module, optimiser: torch.optim.Optimizer
+) -> dict[str, str]:
+    """Give a module and its optimiser what a checkpoint has; return its facts.
 
     Raises:
-        ConfigError: Not a checkpoint, or another model's.
+        ConfigError: Not a checkpoint, or another model's; nothing was changed.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ConfigError("the checkpoint cannot be read", got=f"{path}: {error}") from None
-    parameters = dict(trainer.module.named_parameters())
-    weights = {
-        name.removeprefix(_MODEL): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(_MODEL)
-    }
+    tensors, facts = _read(path)
+    weights = _part(tensors, _MODEL)
+    parameters = dict(module.named_parameters())
     got = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if got != {name: tuple(parameter.shape) for name, parameter in parameters.items()}:
         raise ConfigError("the checkpoint is of another model", got=path)
@@ -57,22 +49,18 @@ def load_checkpoint(path: Path, trainer: Trainer) -> dict[str, str]:
         for name, tensor in weights.items():
             parameters[name].copy_(tensor)
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith(_OPTIMISER):
-            place, _, key = name.removeprefix(_OPTIMISER).partition(".")
-            state.setdefault(int(place), {})[key] = tensor
-    whole = trainer._optimiser.state_dict()
-    trainer._optimiser.load_state_dict({**whole, "state": state})
+    for name, tensor in _part(tensors, _OPTIMISER).items():
+        place, _, key = name.partition(".")
+        state.setdefault(int(place), {})[key] = tensor
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
     return facts
 
 
-def export_weights(path: Path, trainer: Trainer, facts: Mapping[str, str]) -> None:
-    """Write the weights alone, under the module's own names."""
-    tensors = {
-        name: parameter.detach().cpu().contiguous().clone()
-        for name, parameter in trainer.module.named_parameters()
-    }
-    write_file(path, save(tensors, metadata=dict(facts)))
+def export_weights(checkpoint: Path, target: Path) -> dict[str, str]:
+    """Write a checkpoint's weights alone, under the module's own names; return its facts."""
+    tensors, facts = _read(checkpoint)
+    write_file(target, save(_part(tensors, _MODEL), metadata=facts))
+    return facts
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -94,3 +82,24 @@ def write_file(path: Path, content: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise ConfigError("cannot write", got=f"{path}: {error.strerror}") from None
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().cpu().contiguous().clone()
+
+
+def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in list(file.keys())}, facts
+    except (OSError, SafetensorError) as error:
+        raise ConfigError("the checkpoint cannot be read", got=f"{path}: {error}") from None

@@ -145,6 +145,15 @@ def checked(inputs: Any, labels: Any) -> Batch:
     return Batch(values, marks)
 
 
+def chosen(samples: Batch, size: int | None) -> Batch:
+    """Return `size` of the samples, at random by the system's generator; all where it is None."""
+    if size is None or size >= len(samples):
+        return samples
+    seed = int.from_bytes(os.urandom(16), "big")
+    rows = np.random.default_rng(seed).choice(len(samples), size=size, replace=False)
+    return samples.take(rows.astype(np.int64))
+
+
 def _split(table: NDArray[Any], names: Iterable[str], label: str, path: Path) -> Batch:
     columns = list(names)
     if label not in columns:
