@@ -37,7 +37,7 @@ class CarriedModel:
 
     def __init__(self, module: Module, *, input_shape: tuple[int, ...]) -> None:
         self.module = module
-        self.graph: Graph = trace(module, input_shape)
+        self.graph: Graph = trace(_on_cpu(module), input_shape)
         self._parameters = dict(module.named_parameters())
 
     def fresh_copy(self) -> Self:
@@ -65,6 +65,11 @@ class CarriedModel:
         """Set `.grad` of every parameter to a gradient of the true model, by tensor name."""
         check_tensors(self.graph, gradients)
         fill_gradients(self.module, gradients)
+
+
+def _on_cpu(module: Module) -> Module:
+    elsewhere = any(parameter.device.type != "cpu" for parameter in module.parameters())
+    return copy.deepcopy(module).cpu() if elsewhere else module
 
 
 def fill_gradients(module: Module, gradients: Mapping[str, FloatArray]) -> None:

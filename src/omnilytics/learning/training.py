@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import nn
 from omnilytics.foundation.errors import ConfigError
 from omnilytics.learning.carried import CarriedModel
 from omnilytics.learning.datasets import Batch, MarketData, owner_batch
-from omnilytics.learning.gradients import check_batch, compute_gradients
+from omnilytics.learning.gradients import compute_gradients, fitting_labels
 from omnilytics.perturbation.artefact import Artefact
 from omnilytics.perturbation.interpreter import run_graph
 from omnilytics.perturbation.losses import Loss, loss_value
@@ -37,7 +38,7 @@ class OptimiserSettings:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Share of correct predictions (0 to 1) and mean loss."""
+    """Share of correct predictions (0 to 1; NaN where targets are numbers) and mean loss."""
 
     accuracy: float
     loss: float
@@ -83,13 +84,19 @@ class Trainer(CarriedModel):
 
     def evaluate(self, batch: Batch) -> Evaluation:
         """Return accuracy and loss on `batch`."""
-        check_batch(self.graph, batch)
-        labels = torch.from_numpy(batch.labels)
+        labels = torch.from_numpy(fitting_labels(self.graph, batch, self.loss))
         with torch.no_grad():
             outputs = run_graph(self.graph, self._parameters, torch.from_numpy(batch.inputs))
             value = float(loss_value(self.loss, outputs, labels))
-        correct = (outputs.argmax(dim=1) == labels).float().mean()
-        return Evaluation(accuracy=float(correct), loss=value)
+        return Evaluation(accuracy=_accuracy(outputs, labels, self.loss), loss=value)
+
+
+def _accuracy(outputs: torch.Tensor, labels: torch.Tensor, loss: Loss) -> float:
+    if labels.dtype == torch.int64:
+        return float((outputs.argmax(dim=1) == labels).float().mean())
+    if loss is Loss.BINARY_CROSS_ENTROPY:
+        return float(((outputs > 0) == (labels > 0.5)).float().mean())
+    return nan
 
 
 def make_optimiser(module: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from omnilytics.algebra.fixed_point import IntegerVector, round_vector
 from omnilytics.chain.reader import MarketReader
@@ -29,6 +29,7 @@ from omnilytics.protocol.package import PackageBuilder
 from omnilytics.roles.admission import check_admitted
 from omnilytics.roles.claims import find_credit
 from omnilytics.roles.data_owner.delivery import Delivery, succeeds
+from omnilytics.roles.data_owner.sent import Forgetful, Sent, SentKeeper
 from omnilytics.roles.task_view import (
     Connect,
     TaskView,
@@ -45,8 +46,8 @@ from omnilytics.wire.package import Opening, SealedPackage
 from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.transcript import Certificate
 
-BatchSource = Callable[[Round], Batch]
-"""Gives the private batch of a round; it never leaves this process."""
+BatchSource = Callable[[Round], Batch | Iterable[Batch]]
+"""Gives the private data of a round, at once or in parts; they never leave this process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,24 +64,6 @@ class Contribution:
         return f"Contribution(round={self.round})"
 
 
-@dataclass
-class _Sent:
-    """What was prepared for the latest round, kept to send it again and to answer complaints."""
-
-    context: RoundContext
-    packages: list[Opening]
-    sealed: list[SealedPackage]
-    vector: IntegerVector
-    clip_factor: float
-    certificate: Certificate | None = None
-    taken_by: set[int] = field(default_factory=set)
-    forced: bool = False
-    answered: set[int] = field(default_factory=set)
-
-    def __repr__(self) -> str:
-        return f"_Sent(round={self.context.round})"
-
-
 class DataOwner:
     """One data owner."""
 
@@ -95,6 +78,7 @@ class DataOwner:
         randomness: Randomness,
         now: Callable[[], float] = time.time,
         fewest_owners: int = 2,
+        keeper: SentKeeper | None = None,
         meter: Meter | None = None,
     ) -> None:
         """Take what the owner is and has.
@@ -104,10 +88,11 @@ class DataOwner:
             market: The market on its chain.
             writer: Sends claims.
             connect: Makes clients of servers.
-            batches: Gives the private batch of a round.
+            batches: Gives the private data of a round.
             randomness: For seeds, blinds and masks.
             now: Clock in unix seconds, for authenticated requests.
             fewest_owners: Tasks that may release a sum over fewer are refused.
+            keeper: Keeps what was prepared, for a restart within a round.
             meter: Counts seconds by phase.
         """
         self.key = key
@@ -120,8 +105,9 @@ class DataOwner:
         self._batches = batches
         self._now = now
         self._fewest_owners = fewest_owners
+        self._keeper = keeper or Forgetful()
         self._views: dict[TaskId, TaskView] = {}
-        self._sent: dict[TaskId, _Sent] = {}
+        self._sent: dict[TaskId, Sent] = {}
 
     async def view(self, task: TaskId) -> TaskView:
         """Return the checked task."""
@@ -150,12 +136,15 @@ class DataOwner:
         view = await self.view(task)
         check_admitted(self.market, view.parameters.admission, self.address)
         context = round_context(self.market, task, round_number)
-        sent = self._sent.get(task)
-        if sent is None or sent.context != context:
-            sent = self._sent[task] = await self._prepare(view, context)
+        if not self._take_up(context):
+            sent = await self._prepare(view, context)
+            self._keeper.keep(sent)
+            self._sent[task] = sent
+        sent = self._sent[task]
         delivery = self._delivery(view, context)
         with self.meter.measure("submit"):
             sent.certificate = await delivery.certify(sent.sealed)
+            self._keeper.keep_certificate(sent)
             sent.taken_by = await delivery.publish(sent.certificate)
         if len(sent.taken_by) < delivery.enough:
             raise PeerError(
@@ -171,7 +160,25 @@ class DataOwner:
             clip_factor=sent.clip_factor,
         )
 
-    async def _prepare(self, view: TaskView, context: RoundContext) -> _Sent:
+    def take_up(self, task: TaskId, round_number: Round) -> bool:
+        """Go on with what an earlier process prepared for a round; tell whether there is any."""
+        return self._take_up(round_context(self.market, task, round_number))
+
+    def _take_up(self, context: RoundContext) -> bool:
+        sent = self._sent.get(context.task)
+        if sent is not None and sent.context == context:
+            return True
+        sent = self._keeper.kept(context)
+        if sent is None:
+            return False
+        if sent.certificate is not None:
+            body = sent.certificate.encode()
+            forced = self.market.forced_submissions(context.task, context.round)
+            sent.forced = any(event.certificate == body for event in forced)
+        self._sent[context.task] = sent
+        return True
+
+    async def _prepare(self, view: TaskView, context: RoundContext) -> Sent:
         artefact = await self._artefact(view, context)
         with self.meter.measure("gradient"):
             gradient = await asyncio.to_thread(self._gradient, view, artefact, context.round)
@@ -179,7 +186,7 @@ class DataOwner:
             rounded, factor = await asyncio.to_thread(self.encode, view, gradient)
             packages = await asyncio.to_thread(self.build_packages, view, context, rounded)
             sealed = await asyncio.to_thread(self._seal, view, context, packages)
-        return _Sent(context, packages, sealed, rounded, factor)
+        return Sent(context, packages, sealed, rounded, factor)
 
     async def force_if_hidden(self, task: TaskId) -> TransactionReceipt | None:
         """Put the certificate on chain if too few servers hold it; None where that is needless.
@@ -269,7 +276,7 @@ class DataOwner:
     # inside a contribution
 
     async def _complaining_servers(
-        self, view: TaskView, sent: _Sent, certificate: Certificate
+        self, view: TaskView, sent: Sent, certificate: Certificate
     ) -> set[int]:
         """Return the servers without receipt whose signed complaint is on a board."""
         wanted = Complaint(
