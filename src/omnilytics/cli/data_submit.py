@@ -45,11 +45,10 @@ def submit(
         from omnilytics.cli.progress import progress_bar
         from omnilytics.cli.transactions import approve
         from omnilytics.foundation.units import TaskId
-        from omnilytics.learning.sources import chosen
+        from omnilytics.learning.sources import random_part
 
         refuse_unsigned(asking)
         party, number = client(options, asking), TaskId(task)
-        samples = read_samples(source)
         record = party.market.task(number)
         left = record.terms.rounds - record.settled_rounds
         plan = plan_forcing(party, number, left if follow else 1)
@@ -62,9 +61,9 @@ def submit(
             open_seller(party, options, bar.happened, fewest_owners) as seller,
         ):
             joined = seller.join(task=task)
+            samples = read_samples(source, joined.specification.input_shape)
             for each in joined.rounds(timeout=timeout):
-                batch = chosen(samples, batch_size)
-                sent = each.submit((batch.inputs, batch.labels))
+                sent = each.submit(random_part(samples, batch_size))
                 done.append(_fields(sent))
                 bar.reached(len(done))
                 if not follow:

@@ -63,7 +63,7 @@ def publish(
         ):
             draft = buyer.draft(
                 network,
-                sample=(sample.inputs, sample.labels),
+                sample=sample,
                 learning_rate=learning_rate,
                 **terms.given(),
             )
