@@ -116,7 +116,8 @@ class Market:
 
 
 def new_server(folder: Path, chain: Chain, url: str, market: str) -> ServerFiles:
-    key, hpke_key = (kind.generate(SystemRandomness()) for kind in (SigningKey, HpkeKey))
+    key = SigningKey.generate(SystemRandomness())
+    hpke_key = HpkeKey.generate(SystemRandomness())
     chain.fund(key.address, Wei(10 * ETHER))
     address = Address(bytes.fromhex(market[2:]))
     files = prepare_server(folder, url, address, key, hpke_key)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,15 @@ from market_world import MarketWorld
 from omnilytics.chain.embedded import embedded_chain
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.records import IDLE_SECONDS
+from omnilytics.chain.writer import GAS_LIMITS
+from omnilytics.cli.buying import plan_forcing, plan_rounds, plans_of_draft, refuse_unsigned
+from omnilytics.cli.options import AccountOptions, Asking
+from omnilytics.cli.party import client
+from omnilytics.cli.result_view import read_result
+from omnilytics.client.buyer import Draft
+from omnilytics.foundation.errors import UsageError
 from omnilytics.foundation.units import Address, TaskId, show_address
+from omnilytics.roles.task_view import chain_terms
 
 Settled = tuple[CommandWorld, MarketWorld]
 ONE = TaskId(1)
@@ -194,6 +204,56 @@ def test_closing_returns_what_is_left(tmp_path: Path) -> None:
         assert commands.data(buyer, "task", "list", "--open")["tasks"] == []
         assert commands.data(buyer, "task", "show", "1", "--chain-only")["left_wei"] == "0"
         fails(commands.run(buyer, "task", "close", "1", "--yes"), 6, "already refunded")
+
+
+def test_a_summary_names_who_was_paid_and_what_it_cost(settled: Settled) -> None:
+    _, world = settled
+    market = world.market.reader
+    written = [{"round": 1, "accepted": 2, "lying_servers": [5]}]
+    found = asyncio.run(read_result(market, ONE, world.market.network.connect, written))
+    reward = market.task(ONE).terms.reward_wei
+    honest = [show_address(owner.address) for owner in world.market.owners[:2]]
+    assert found["payouts"] == dict.fromkeys(honest, str(2 * reward))
+    assert [each["lying_servers"] for each in found["rounds"]] == [[5], None]
+    for each in found["rounds"]:
+        assert set(each["gas"]) == {"open", "seal", "settle"}
+        assert set(each["accepted"]) == set(honest)
+
+
+def test_what_buying_will_send_is_known_before(settled: Settled, buyer: Any) -> None:
+    commands, world = settled
+    options = AccountOptions(config=buyer.config)
+    party = client(options, Asking())
+    task = world.view.specification
+    draft = Draft(name="x", specification=task, clipping_rate=0.0, task=None)
+    (named,) = plans_of_draft(party, draft)
+    terms = chain_terms(task)
+    assert (named.value_wei, named.gas_limit) == (terms.escrow_wei, GAS_LIMITS["create_task"])
+    assert "task close" in named.comes_back
+    drawn = task.model_copy(update={"committee": (), "committee_mode": "drawn"})
+    first, second = plans_of_draft(party, replace(draft, specification=drawn))
+    assert first.value_wei == terms.escrow_wei + world.market.reader.draw_fee()
+    assert second.value_wei == 0
+    assert second.gas_limit >= GAS_LIMITS["draw_committee"]
+    assert plans_of_draft(party, replace(draft, task=ONE)) == []
+    plan = plan_rounds(party, ONE)
+    assert plan is not None
+    assert "Open 1 rounds" in plan.action  # three are paid for, two were opened
+    forcing = plan_forcing(party, ONE, 2)
+    assert (forcing.value_wei, forcing.gas_limit) == (0, 2 * GAS_LIMITS["force_submission"])
+    assert plan.nonce == commands.chain.next_nonce(buyer.key.address)  # nothing was sent
+    with pytest.raises(UsageError, match="signs messages"):
+        refuse_unsigned(Asking(unsigned=True))
+
+
+def test_what_publishing_needs_is_said_before_anything_is_read(
+    settled: Settled, buyer: Any, tmp_path: Path
+) -> None:
+    commands, _ = settled
+    publish = ("task", "publish", "--model", "json:loads", "--npz", str(tmp_path / "none.npz"))
+    fails(commands.run(buyer, *publish, "--unsigned"), 2, "signs messages")
+    fails(commands.run(buyer, "task", "train", "1", "--yes"), 2, "was not published from here")
+    fails(commands.run(buyer, "task", "result", "1"), 2, "was not published from here")
 
 
 # data

@@ -16,7 +16,8 @@ from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.sender import Sender
 from omnilytics.chain.writer import GAS_LIMITS, MarketWriter
 from omnilytics.cli.options import Asking
-from omnilytics.cli.transactions import Payer, plan_call, transact
+from omnilytics.cli.plans import Payer, plan_call
+from omnilytics.cli.transactions import transact
 from omnilytics.foundation.errors import ChainError, FundsError, KeyMaterialError, UsageError
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Wei, show_address

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from omnilytics.chain.writer import GAS_LIMITS
-from omnilytics.cli.transactions import Plan, plan_call
+from omnilytics.cli.plans import Plan, plan_call
 from omnilytics.client.buyer import Draft, ModelOwner
 from omnilytics.client.seller import DataOwner
 from omnilytics.foundation.errors import UsageError

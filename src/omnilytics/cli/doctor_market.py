@@ -15,7 +15,7 @@ from omnilytics.chain.market import connect_chain, connect_market
 from omnilytics.chain.writer import GAS_LIMITS
 from omnilytics.cli.account import read_password
 from omnilytics.cli.findings import Finding, Noted, State, examine, problem
-from omnilytics.cli.transactions import NETWORKS
+from omnilytics.cli.plans import NETWORKS
 from omnilytics.foundation.amounts import show_wei
 from omnilytics.foundation.errors import ChainError, ConfigError, FundsError, PeerError
 from omnilytics.foundation.units import Address, TaskId, show_address

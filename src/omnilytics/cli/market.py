@@ -43,8 +43,9 @@ def deploy(
         from omnilytics.chain.reader import MarketReader
         from omnilytics.chain.sender import Sender
         from omnilytics.cli.party import open_payer
+        from omnilytics.cli.plans import plan_creations
         from omnilytics.cli.settings import client_settings
-        from omnilytics.cli.transactions import approve, plan_creations
+        from omnilytics.cli.transactions import approve
         from omnilytics.foundation.amounts import parse_wei
         from omnilytics.foundation.units import Address
 

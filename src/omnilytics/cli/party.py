@@ -11,8 +11,9 @@ from omnilytics.chain.keystore import list_accounts
 from omnilytics.chain.market import connect_market
 from omnilytics.cli.account import parse_address, read_password
 from omnilytics.cli.options import AccountOptions, Asking, SettingsOptions
+from omnilytics.cli.plans import Payer
 from omnilytics.cli.settings import client_settings, server_settings
-from omnilytics.cli.transactions import Payer, transact
+from omnilytics.cli.transactions import transact
 from omnilytics.foundation.errors import KeyMaterialError, UsageError
 from omnilytics.foundation.units import Address, show_address
 
