@@ -42,7 +42,7 @@ def submit(
     with reported_errors(as_json=asking.as_json):
         from omnilytics.cli.buying import open_seller, plan_forcing, refuse_unsigned
         from omnilytics.cli.party import client
-        from omnilytics.cli.progress import progress_bar
+        from omnilytics.cli.progress import Told
         from omnilytics.cli.transactions import approve
         from omnilytics.foundation.units import TaskId
         from omnilytics.learning.sources import random_part
@@ -56,16 +56,17 @@ def submit(
             return
         narrate(f"interrupted, the same command goes on; later: omnilytics data status {task}")
         done: list[dict[str, Any]] = []
+        told = Told()
         with (
-            progress_bar("rounds", left if follow else 1) as bar,
-            open_seller(party, options, bar.happened, fewest_owners) as seller,
+            open_seller(party, options, told.happened, fewest_owners) as seller,
+            told.on_bar("rounds", left if follow else 1),
         ):
             joined = seller.join(task=task)
             samples = read_samples(source, joined.specification.input_shape)
             for each in joined.rounds(timeout=timeout):
                 sent = each.submit(random_part(samples, batch_size))
                 done.append(_fields(sent))
-                bar.reached(len(done))
+                told.reached(len(done))
                 if not follow:
                     break
         if asking.as_json:

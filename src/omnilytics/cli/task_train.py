@@ -48,7 +48,7 @@ def publish(
     with reported_errors(as_json=asking.as_json):
         from omnilytics.cli.buying import open_buyer, plans_of_draft, refuse_unsigned
         from omnilytics.cli.party import client
-        from omnilytics.cli.progress import progress_bar
+        from omnilytics.cli.progress import Told
         from omnilytics.cli.training import Training, TrainingFolder
         from omnilytics.cli.transactions import approve
 
@@ -57,26 +57,19 @@ def publish(
         training = Training(model=model, optimiser=optimiser, learning_rate=learning_rate)
         network = training.make_model()
         sample = read_samples(source)
-        with (
-            progress_bar("publish", 1) as bar,
-            open_buyer(party, options, bar.happened) as buyer,
-        ):
-            draft = buyer.draft(
-                network,
-                sample=sample,
-                learning_rate=learning_rate,
-                **terms.given(),
-            )
-        for line in terms.cost_lines(draft):
-            narrate(line)
-        plans = plans_of_draft(party, draft)
-        if plans and not approve(party.market.chain, plans, asking, can_try=False):
-            return
-        with (
-            progress_bar("publish", 1) as bar,
-            open_buyer(party, options, bar.happened) as buyer,
-        ):
-            bought = buyer.publish_draft(network, draft)
+        told = Told()
+        with open_buyer(party, options, told.happened) as buyer:
+            with told.on_bar("measure", 1):
+                draft = buyer.draft(
+                    network, sample=sample, learning_rate=learning_rate, **terms.given()
+                )
+            for line in terms.cost_lines(draft):
+                narrate(line)
+            plans = plans_of_draft(party, draft)
+            if plans and not approve(party.market.chain, plans, asking, can_try=False):
+                return
+            with told.on_bar("publish", 1):
+                bought = buyer.publish_draft(network, draft)
         folder = TrainingFolder(party.settings.client.data, party.market, bought.number)
         if not folder.is_begun():
             folder.keep(training)
@@ -105,7 +98,7 @@ def train(
     with reported_errors(as_json=asking.as_json):
         from omnilytics.cli.buying import open_buyer, plan_rounds, refuse_unsigned
         from omnilytics.cli.party import client
-        from omnilytics.cli.progress import progress_bar
+        from omnilytics.cli.progress import Told
         from omnilytics.cli.training import TrainingFolder, train_rounds
         from omnilytics.cli.transactions import approve
         from omnilytics.foundation.units import TaskId
@@ -121,13 +114,14 @@ def train(
         network = training.make_model()
         optimiser = training.make_optimiser(network)
         narrate(f"interrupted, `omnilytics task train {task}` goes on; weights: {folder.path}")
+        told = Told()
         with (
-            progress_bar("rounds", record.terms.rounds, done=folder.done()) as bar,
-            open_buyer(party, options, bar.happened) as buyer,
+            open_buyer(party, options, told.happened) as buyer,
+            told.on_bar("rounds", record.terms.rounds, done=folder.done()),
         ):
             bought = buyer.resume(number, network)
             for each in train_rounds(folder, bought, network, optimiser, timeout=timeout):
-                bar.reached(each.number)
+                told.reached(each.number)
         _print_trained(folder.rounds(), task, asking)
 
 

@@ -75,6 +75,12 @@ class TermsOptions(OptionGroup):
         str | None, typer.Option("--bond", help="What each owner must have as a bond.")
     ] = None
     windows: Annotated[str | None, typer.Option("--windows", help="standard or quick.")] = None
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration", help="Scales from a simulated training, or from the first weights."
+        ),
+    ] = None
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", help="Samples an owner uses in a round.", min=1)
     ] = None
