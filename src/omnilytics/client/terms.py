@@ -60,5 +60,7 @@ class Terms(TypedDict, total=False):
     """Samples that an owner is expected to use in a round, for the scales."""
     learning_rate: float
     """Step of the simulated training that the scales are measured in."""
+    calibration: Literal["training", "weights"]
+    """What the scales rest on: a simulated training, or gradients at the present weights alone."""
     scales: Mapping[str, float]
     """Scale of every tensor, where they are known already: nothing is measured then."""

@@ -160,6 +160,10 @@ class DataOwner:
             clip_factor=sent.clip_factor,
         )
 
+    def sent(self, task: TaskId) -> Sent | None:
+        """Return what was prepared for the latest round, or None."""
+        return self._sent.get(task)
+
     def take_up(self, task: TaskId, round_number: Round) -> bool:
         """Go on with what an earlier process prepared for a round; tell whether there is any."""
         return self._take_up(round_context(self.market, task, round_number))
