@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omnilytics.chain.writer import GAS_LIMITS
 from omnilytics.cli.plans import Plan, plan_call
 from omnilytics.client.buyer import Draft, ModelOwner
+from omnilytics.client.connection import open_connection
 from omnilytics.client.seller import DataOwner
 from omnilytics.foundation.errors import UsageError
-from omnilytics.foundation.units import Hash32, TaskId, Wei, show_address
+from omnilytics.foundation.units import Hash32, TaskId, Wei
 from omnilytics.roles.task_view import chain_terms
 
 if TYPE_CHECKING:
-    from omnilytics.cli.options import AccountOptions, Asking
+    from omnilytics.cli.options import Asking
     from omnilytics.cli.party import Party
     from omnilytics.client.events import OnEvent
     from omnilytics.client.settings import ClientSettings
@@ -23,18 +24,16 @@ _NO_CONSENT = bytes(64) + b"\x1b"
 """Stands for a server's agreement, which is asked for only when the plan is confirmed."""
 
 
-def open_buyer(
-    party: Party[ClientSettings], options: AccountOptions, on_event: OnEvent
-) -> ModelOwner:
+def open_buyer(party: Party[ClientSettings], on_event: OnEvent) -> ModelOwner:
     """Return the Python API's model owner for a command's account."""
-    return ModelOwner(on_event=on_event, **_arguments(party, options))
+    connection = open_connection(party.settings, key=party.key)
+    return ModelOwner(connection=connection, on_event=on_event)
 
 
-def open_seller(
-    party: Party[ClientSettings], options: AccountOptions, on_event: OnEvent, fewest_owners: int
-) -> DataOwner:
+def open_seller(party: Party[ClientSettings], on_event: OnEvent, fewest_owners: int) -> DataOwner:
     """Return the Python API's data owner for a command's account."""
-    return DataOwner(on_event=on_event, fewest_owners=fewest_owners, **_arguments(party, options))
+    connection = open_connection(party.settings, key=party.key)
+    return DataOwner(connection=connection, on_event=on_event, fewest_owners=fewest_owners)
 
 
 def refuse_unsigned(asking: Asking) -> None:
@@ -120,16 +119,3 @@ def _more_calls(first: Plan, gas: int, action: str) -> Plan:
         gas_limit=gas,
         gas_cost_wei=Wei(gas * per_gas_wei),
     )
-
-
-def _arguments(party: Party[ClientSettings], options: AccountOptions) -> dict[str, Any]:
-    settings = party.settings
-    assert settings.chain.market is not None
-    return {
-        "config": options.config,
-        "chain": settings.chain.url.get_secret_value(),
-        "market": show_address(settings.chain.market),
-        "keystore": settings.keys.keystore,
-        "password_file": settings.keys.password_file,
-        "data": settings.client.data,
-    }

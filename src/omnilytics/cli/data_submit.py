@@ -58,17 +58,15 @@ def submit(
         done: list[dict[str, Any]] = []
         told = Told()
         with (
-            open_seller(party, options, told.happened, fewest_owners) as seller,
+            open_seller(party, told.happened, fewest_owners) as seller,
             told.on_bar("rounds", left if follow else 1),
         ):
             joined = seller.join(task=task)
             samples = read_samples(source, joined.specification.input_shape)
-            for each in joined.rounds(timeout=timeout):
+            for each in joined.rounds(timeout=timeout, most=None if follow else 1):
                 sent = each.submit(random_part(samples, batch_size))
                 done.append(_fields(sent))
                 told.reached(len(done))
-                if not follow:
-                    break
         if asking.as_json:
             print_json({"task": task, "submitted": done})
         else:

@@ -7,23 +7,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-import httpx
-
 from omnilytics.roles.task_view import Connect
-from omnilytics.transport.client import ServerClient
+from omnilytics.transport.meter import Meter
+from omnilytics.transport.peers import SocketPeers
 
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 30.0
 _Result = TypeVar("_Result")
 
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[Connect]:
     """Give what makes clients of servers at endpoints; connections end with the block."""
-    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-    # Where a server is, its registration says: no redirects.
-    async with httpx.AsyncClient(timeout=timeout, follow_redirects=False) as http:
-        yield lambda endpoint: ServerClient(endpoint, http)
+    peers = SocketPeers(Meter())
+    try:
+        yield peers.connect
+    finally:
+        await peers.close()
 
 
 def ask_servers(work: Callable[[Connect], Awaitable[_Result]]) -> _Result:

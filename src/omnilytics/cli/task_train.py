@@ -58,7 +58,7 @@ def publish(
         network = training.make_model()
         sample = read_samples(source)
         told = Told()
-        with open_buyer(party, options, told.happened) as buyer:
+        with open_buyer(party, told.happened) as buyer:
             with told.on_bar("measure", 1):
                 draft = buyer.draft(
                     network, sample=sample, learning_rate=learning_rate, **terms.given()
@@ -116,7 +116,7 @@ def train(
         narrate(f"interrupted, `omnilytics task train {task}` goes on; weights: {folder.path}")
         told = Told()
         with (
-            open_buyer(party, options, told.happened) as buyer,
+            open_buyer(party, told.happened) as buyer,
             told.on_bar("rounds", record.terms.rounds, done=folder.done()),
         ):
             bought = buyer.resume(number, network)

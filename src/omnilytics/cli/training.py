@@ -6,6 +6,7 @@ rounds.json what each round gave. Every file is whole or not there.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from omnilytics.foundation.errors import ConfigError, UsageError
 from omnilytics.foundation.units import TaskId
-from omnilytics.learning.checkpoints import load_checkpoint, save_checkpoint, write_file
+from omnilytics.learning.checkpoints import load_optimiser, save_checkpoint, write_file
 from omnilytics.learning.sources import import_object
 from omnilytics.learning.training import OptimiserSettings, make_optimiser
 
 if TYPE_CHECKING:
     from omnilytics.chain.reader import MarketReader
-    from omnilytics.client.buyer import BoughtRound, BoughtTask
+    from omnilytics.client.bought import BoughtRound, BoughtTask
     from omnilytics.learning.carried import Module
 
 _KEPT_CHECKPOINTS = 3
@@ -94,9 +95,11 @@ class TrainingFolder:
         for old in sorted(self._checkpoints())[:-_KEPT_CHECKPOINTS]:
             self.checkpoint(old).unlink(missing_ok=True)
 
-    def load(self, model: Module, optimiser: Any) -> None:
-        """Give model and optimiser the latest checkpoint."""
-        load_checkpoint(self.checkpoint(self.done()), model, optimiser)
+    def load_optimiser(self, number: int, model: Module, optimiser: Any) -> None:
+        """Give the optimiser the state that it had before a round's step."""
+        before = max((each for each in self._checkpoints() if each < number), default=None)
+        if before is not None:
+            load_optimiser(self.checkpoint(before), model, optimiser)
 
     def rounds(self) -> list[dict[str, Any]]:
         """Return what each round gave."""
@@ -131,16 +134,23 @@ def train_rounds(
     *,
     timeout: float | None = None,
 ) -> Iterator[BoughtRound]:
-    """Take a step for each round from where the folder is; yield each once it is kept.
+    """Take a step for each round from where the task is; yield each once it is written down.
 
-    A round is written down before the next is opened, so whatever is interrupted goes on there.
+    The model has the weights that the task stopped at. A step that cannot be written down is taken
+    back, so that its round is given again: whatever is interrupted goes on where it was.
     """
-    folder.load(model, optimiser)
+    is_resumed = False
     for each in bought.rounds(timeout=timeout):
-        if each.number <= folder.done():
-            continue  # its step was taken before an interruption
-        each.fill_gradients(model)
-        optimiser.step()
-        folder.add(each)
-        folder.save(each.number, model, optimiser)
+        if not is_resumed:
+            folder.load_optimiser(each.number, model, optimiser)
+            is_resumed = True
+        before = copy.deepcopy(model.state_dict())
+        try:
+            each.fill_gradients(model)
+            optimiser.step()
+            folder.add(each)
+            folder.save(each.number, model, optimiser)
+        except BaseException:
+            model.load_state_dict(before)
+            raise
         yield each

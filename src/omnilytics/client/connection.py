@@ -84,15 +84,19 @@ class Connection:
             ) from None
 
 
-def open_connection(settings: ClientSettings) -> Connection:
+def open_connection(settings: ClientSettings, *, key: SigningKey | None = None) -> Connection:
     """Return the connection that settings describe.
+
+    Args:
+        settings: The settings.
+        key: The account's key, where it is open already.
 
     Raises:
         ConfigError: A setting is missing.
         KeyMaterialError: The account does not open.
         ChainError: The node does not answer, is on another chain, or has no such market.
     """
-    key = open_signing_key(settings.keys)
+    key = key or open_signing_key(settings.keys)
     chain, market = connect_market(settings.chain)
     loop = LoopThread("omnilytics")
     peers = SocketPeers(Meter())

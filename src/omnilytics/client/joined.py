@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 from omnilytics.chain.records import Phase
@@ -66,7 +67,9 @@ class JoinedTask:
         """The checked terms, with the committee."""
         return self._view.specification
 
-    def rounds(self, *, timeout: float | None = None) -> Iterator[JoinedRound]:
+    def rounds(
+        self, *, timeout: float | None = None, most: int | None = None
+    ) -> Iterator[JoinedRound]:
         """Give each round that takes submissions; attend to it until it is over.
 
         Attending means to answer servers that complain, and to put the certificate on chain where
@@ -74,12 +77,13 @@ class JoinedTask:
 
         Args:
             timeout: Seconds that a round may take to open, or to end; for ever by default.
+            most: End after so many rounds.
 
         Raises:
             ResumableTimeoutError: It took longer; call `rounds()` again.
         """
         connection = self._connection
-        while True:
+        for _ in count() if most is None else range(most):
             coming = connection.bounded(self._next(), timeout, "the next round")
             found = connection.run(coming)
             if found is None:

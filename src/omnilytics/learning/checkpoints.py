@@ -31,29 +31,22 @@ def save_checkpoint(
     write_file(path, save(tensors, metadata=dict(facts)))
 
 
-def load_checkpoint(
-    path: Path, module: nn.Module, optimiser: torch.optim.Optimizer
-) -> dict[str, str]:
-    """Give a module and its optimiser what a checkpoint has; return its facts.
+def load_optimiser(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Give a module's optimiser the state that a checkpoint has.
 
     Raises:
         ConfigError: Not a checkpoint, or another model's; nothing was changed.
     """
-    tensors, facts = _read(path)
-    weights = _part(tensors, _MODEL)
-    parameters = dict(module.named_parameters())
-    got = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if got != {name: tuple(parameter.shape) for name, parameter in parameters.items()}:
+    tensors, _ = _read(path)
+    got = {name: tuple(tensor.shape) for name, tensor in _part(tensors, _MODEL).items()}
+    want = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    if got != want:
         raise ConfigError("the checkpoint is of another model", got=path)
-    with torch.no_grad():
-        for name, tensor in weights.items():
-            parameters[name].copy_(tensor)
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in _part(tensors, _OPTIMISER).items():
         place, _, key = name.partition(".")
         state.setdefault(int(place), {})[key] = tensor
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-    return facts
 
 
 def export_weights(checkpoint: Path, target: Path) -> dict[str, str]:
