@@ -349,7 +349,7 @@ def task_specification(value: Any) -> None:
         components=array(COMPONENT, 1, 8),
         profile=one_of("gauge"),
         input_shape=array(COUNT, 0, 8),
-        loss=one_of("cross_entropy", "mse"),
+        loss=one_of("cross_entropy", "mse", "binary_cross_entropy"),
         batch_rule=one_of("mean"),
         rounds=whole(1, 65_535),
         max_rounds=whole(1, 65_535),

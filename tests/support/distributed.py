@@ -285,7 +285,7 @@ async def recover(world: Distributed, settled: RoundSettled) -> IntegerVector:
     """Let the model owner fetch the sum and take its step."""
     model_owner = world.market.model_owner
     recovered = await model_owner.recover(settled.round)
-    model_owner.step(recovered)
+    world.market.trainer.step(recovered.gradients)
     return recovered.total
 
 

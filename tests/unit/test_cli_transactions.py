@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from eth_account import Account
 
 from omnilytics.chain.connection import Chain
 from omnilytics.chain.deploy import deploy_market
@@ -14,8 +15,10 @@ from omnilytics.chain.embedded import embedded_chain
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.sender import Sender
 from omnilytics.chain.writer import GAS_LIMITS, MarketWriter
-from omnilytics.cli.transactions import Asking, plan_call, transact
-from omnilytics.foundation.errors import ChainError, FundsError, UsageError
+from omnilytics.cli.options import Asking
+from omnilytics.cli.plans import Payer, plan_call
+from omnilytics.cli.transactions import transact
+from omnilytics.foundation.errors import ChainError, FundsError, KeyMaterialError, UsageError
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Wei, show_address
 from omnilytics.wire.signatures import SigningKey
@@ -37,7 +40,7 @@ class World:
     def transact(self, **asking: bool) -> object:
         return transact(
             self.market,
-            self.key,
+            Payer(self.key.address, self.key),
             self.register,
             action="Register",
             comes_back=BACK,
@@ -134,3 +137,48 @@ def test_an_account_that_cannot_pay(chain: Chain, market: MarketReader) -> None:
 def test_a_call_that_sends_nothing_is_a_mistake(world: World) -> None:
     with pytest.raises(UsageError, match="sends nothing"):
         plan_call(world.market, world.key, lambda _: None, action="", comes_back="")
+
+
+def test_an_unsigned_transaction_signed_elsewhere_does_what_it_says(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = Payer(world.key.address)  # no key at all
+    asking = Asking(unsigned=True)
+    sent = transact(
+        world.market, address, world.register, action="Register", comes_back=BACK, asking=asking
+    )
+    assert sent is None
+    out, err = capsys.readouterr()
+    assert world.chain.next_nonce(world.key.address) == 0
+    assert "1 ether" in err
+    transaction = json.loads(out)
+    assert set(transaction) == {
+        *("type", "chainId", "nonce", "from", "to", "value", "data", "gas"),
+        *("maxFeePerGas", "maxPriorityFeePerGas"),
+    }
+    assert all(value.startswith("0x") for value in transaction.values())
+    assert int(transaction["value"], 16) == ETHER
+    assert int(transaction["chainId"], 16) == world.chain.chain_id
+    assert transaction["to"].lower() == show_address(world.market.registry)
+    signed = Account.sign_transaction(transaction, world.key.secret)  # checks "from" too
+    world.chain.send(bytes(signed.raw_transaction))
+    record = world.market.server(world.key.address)
+    assert (record.endpoint, record.stake_wei) == ("https://a.example", ETHER)
+
+
+def test_unsigned_and_sending_contradict_each_other(world: World) -> None:
+    with pytest.raises(UsageError, match="sends nothing"):
+        world.transact(unsigned=True, yes=True)
+
+
+def test_a_payer_without_a_key_sends_nothing(world: World) -> None:
+    with pytest.raises(KeyMaterialError, match="only the account's address"):
+        transact(
+            world.market,
+            Payer(world.key.address),
+            world.register,
+            action="Register",
+            comes_back=BACK,
+            asking=Asking(yes=True),
+        )
+    assert world.chain.next_nonce(world.key.address) == 0

@@ -59,11 +59,17 @@ def batch_of(count: int, features: int = 30, classes: int = 2) -> Batch:
 def test_gradients_are_those_of_the_module(loss: Loss) -> None:
     trainer = small_trainer(loss=loss)
     batch = batch_of(9)
+    targets = np.random.default_rng(3).uniform(size=(9, 2)).astype(np.float32)
+    if loss is Loss.BINARY_CROSS_ENTROPY:
+        batch = Batch(batch.inputs, targets)
     got = compute_gradients(Artefact(trainer.graph, trainer.weights()), batch, loss)
     outputs = trainer.module(torch.from_numpy(batch.inputs))
     labels = torch.from_numpy(batch.labels)
     if loss is Loss.CROSS_ENTROPY:
         value = nn.functional.cross_entropy(outputs, labels)
+    elif loss is Loss.BINARY_CROSS_ENTROPY:
+        yes = torch.tensor(targets)
+        value = nn.functional.binary_cross_entropy_with_logits(outputs, yes, reduction="sum") / 9
     else:
         value = ((outputs - nn.functional.one_hot(labels, 2)) ** 2).sum() / 2 / 9
     names, parameters = zip(*trainer.module.named_parameters(), strict=True)
@@ -82,7 +88,7 @@ def test_batches_that_do_not_fit() -> None:
         (Batch(good.inputs, good.labels + 1), "label"),
         (Batch(good.inputs, good.labels - 2), "label"),
         (Batch(good.inputs, np.zeros((4, 1), dtype=np.int64)), "one int64 class"),
-        (Batch(good.inputs, good.labels.astype(np.int32)), "one int64 class"),
+        (Batch(good.inputs, good.labels.astype(np.float32)), "one int64 class"),
         (Batch(good.inputs * np.float32(np.nan), good.labels), "not finite"),
         (Batch(good.inputs.astype(np.float64), good.labels), "not finite float32"),
     ):

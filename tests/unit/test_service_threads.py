@@ -10,7 +10,8 @@ import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 from omnilytics.api.problems import BusyError
-from omnilytics.service.threads import LoopThread, Workers
+from omnilytics.foundation.loop_thread import LoopThread
+from omnilytics.service.threads import Workers
 
 
 def run_workers(count: int, waiting: int) -> Workers:

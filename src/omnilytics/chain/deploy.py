@@ -37,7 +37,7 @@ def deploy_market(
         FundsError: The account cannot pay.
         ChainError: The chain refused a contract.
     """
-    market = _contract_address(sender.address, sender.chain.next_nonce(sender.address) + 1)
+    market = contract_address(sender.address, sender.chain.next_nonce(sender.address) + 1)
     registry = _create(sender, "Registry", market, min_stake_wei, draw_fee_wei)
     if _create(sender, "Market", registry) != market:
         raise ChainError("the account sent something else meanwhile", hint="deploy again")
@@ -52,7 +52,7 @@ def _create(sender: Sender, contract: str, *arguments: object) -> Address:
     return receipt.contract
 
 
-def _contract_address(sender: Address, nonce: int) -> Address:
+def contract_address(sender: Address, nonce: int) -> Address:
     """Return the address of the contract that an account's transaction creates."""
     encoded: bytes = rlp.encode([sender, nonce])
     return Address(keccak(encoded)[12:])

@@ -22,13 +22,28 @@ def connect_market(settings: ChainSection) -> tuple[Chain, MarketReader]:
         raise ConfigError(
             "a setting is missing", want="chain.market", hint="the address of the market contract"
         )
+    chain = connect_chain(settings)
+    market = MarketReader(chain, Address(settings.market), first_block=settings.first_block)
+    return chain, market
+
+
+def connect_chain(settings: ChainSection) -> Chain:
+    """Return the chain that the settings name, whatever market is on it.
+
+    Raises:
+        ChainError: The node does not answer, or is on another chain.
+    """
     url = settings.url.get_secret_value()
     # The market is shared: no process of it may move a chain on which others count on time.
     chain = connect(url, timeout_seconds=settings.request_seconds, moves=False)
     if settings.chain_id is not None and chain.chain_id != settings.chain_id:
-        raise ChainError("the node is on another chain", got=chain.chain_id, want=settings.chain_id)
-    market = MarketReader(chain, Address(settings.market), first_block=settings.first_block)
-    return chain, market
+        raise ChainError(
+            "the node is on another chain",
+            got=chain.chain_id,
+            want=settings.chain_id,
+            hint="set chain.url to a node of the right chain, or correct chain.chain_id",
+        )
+    return chain
 
 
 def verify_market(settings: ChainSection, market: MarketReader) -> None:

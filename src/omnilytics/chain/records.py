@@ -134,6 +134,14 @@ class TaskRecord:
         opening_wei = self.opened_rounds * self.terms.opening_fee_wei // self.terms.n
         return Wei(self.attested_rounds[index] * self.terms.fee_wei + opening_wei)
 
+    @property
+    def unspent_wei(self) -> Wei:
+        """What is left of the escrow: closing the task returns it."""
+        if self.refunded:
+            return Wei(0)
+        fees_wei = sum(self.fees_earned(index) for index in range(self.terms.n))
+        return Wei(self.terms.escrow_wei - self.credited_wei - fees_wei)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoundRecord:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omnilytics.cli.options import Folder, Json
 from omnilytics.cli.output import narrate, print_json, reported_errors
 
 if TYPE_CHECKING:
     from omnilytics.chain.keystore import StoredAccount
+    from omnilytics.foundation.units import Address
     from omnilytics.wire.signatures import SigningKey
 
 application = typer.Typer(
@@ -21,15 +23,6 @@ application = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(help="Name of the account: the name of its file.")]
-Folder = Annotated[
-    Path | None,
-    typer.Option(
-        "--keystore-dir",
-        envvar="ETH_KEYSTORE_DIR",
-        help="Folder of keystores.",
-        show_default="~/.foundry/keystores",
-    ),
-]
 PasswordFile = Annotated[
     Path | None,
     typer.Option(
@@ -38,7 +31,6 @@ PasswordFile = Annotated[
         help="File with the password; default: ask for it.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
 @application.command()
@@ -111,6 +103,18 @@ def read_password(password_file: Path | None, *, confirm: bool = False) -> str:
         raise KeyMaterialError("nobody to ask for the password", hint="give --password-file FILE")
     password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True)
     return password
+
+
+def parse_address(text: str) -> Address:
+    """Return the address in a text; raises UsageError where it is none."""
+    import re
+
+    from omnilytics.foundation.errors import UsageError
+    from omnilytics.foundation.units import Address
+
+    if not re.fullmatch("0x[0-9a-fA-F]{40}", text):
+        raise UsageError("not an address", got=text[:80], want="0x and 40 hexadecimal digits")
+    return Address(bytes.fromhex(text[2:]))
 
 
 def _save(

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from omnilytics.cli.options import Json
 from omnilytics.cli.output import print_json, reported_errors
 
 application = typer.Typer(
@@ -20,7 +21,6 @@ Dimensions = Annotated[
 ]
 Servers = Annotated[int, typer.Option(help="Servers in the committee.")]
 Repeats = Annotated[int, typer.Option(help="Runs; the median is reported.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
 @application.command()

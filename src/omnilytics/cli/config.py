@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from omnilytics.cli.options import Json, SettingsOptions, grouped
 from omnilytics.cli.output import narrate, print_json, reported_errors
-
-if TYPE_CHECKING:
-    from omnilytics.foundation.settings import Loaded
-    from omnilytics.service.settings import ServerSettings
+from omnilytics.cli.settings import load
 
 application = typer.Typer(
     help="Settings: a TOML file, then OMNILYTICS_SECTION__KEY, then flags.",
@@ -21,60 +18,11 @@ application = typer.Typer(
     pretty_exceptions_enable=False,  # tracebacks with values would show keys
 )
 
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", envvar="OMNILYTICS_CONFIG", help="TOML file of settings."),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One setting; may be repeated."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-
-
-def load(
-    config: Path | None,
-    assignments: list[str] | None,
-    flags: Mapping[str, object] | None = None,
-) -> Loaded[ServerSettings]:
-    """Return the server's settings of all sources.
-
-    Args:
-        config: The settings file.
-        assignments: Values of `--set`.
-        flags: Values of flags of their own by dotted key; None where they were not given.
-
-    Raises:
-        UsageError: An assignment without "=".
-        ConfigError: Whatever is wrong with a source.
-    """
-    from omnilytics.foundation.errors import UsageError
-    from omnilytics.foundation.settings import load_settings
-    from omnilytics.service.settings import ServerSettings
-
-    values: dict[str, str] = {}
-    for assignment in assignments or []:
-        key, separator, value = assignment.partition("=")
-        if not separator:
-            raise UsageError("not an assignment", got=key[:80], want="--set SECTION.KEY=VALUE")
-        values[key.strip()] = value.strip()
-    values |= {key: str(value) for key, value in (flags or {}).items() if value is not None}
-    return load_settings(ServerSettings, file=config, flags=values)
-
-
-def server_settings(
-    config: Path | None,
-    assignments: list[str] | None,
-    flags: Mapping[str, object] | None = None,
-) -> ServerSettings:
-    """Return the settings alone; see `load`."""
-    return load(config, assignments, flags).settings
-
 
 @application.command()
+@grouped
 def show(
-    config: ConfigFile = None,
-    settings: Set = None,
+    options: SettingsOptions,
     origin: Annotated[
         bool, typer.Option("--origin", help="Tell where each value comes from.")
     ] = False,
@@ -82,7 +30,9 @@ def show(
 ) -> None:
     """Show every setting; secrets only by their path, URLs without their secret parts."""
     with reported_errors(as_json=json):
-        found = load(config, settings).shown()
+        from omnilytics.service.settings import ServerSettings
+
+        found = load(ServerSettings, options).shown()
         if json:
             print_json(
                 {

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from omnilytics import __version__
-from omnilytics.cli import account, bench, config, demo, server
+from omnilytics.cli import account, bench, config, data, demo, doctor, market, server, task
 from omnilytics.cli.output import narrate
 
 application = typer.Typer(
@@ -20,8 +20,12 @@ application = typer.Typer(
     add_completion=False,
 )
 application.command("demo")(demo.demo)
+application.command("doctor")(doctor.doctor)
 application.add_typer(account.application, name="account")
 application.add_typer(server.application, name="server")
+application.add_typer(market.application, name="market")
+application.add_typer(task.application, name="task")
+application.add_typer(data.application, name="data")
 application.add_typer(config.application, name="config")
 application.add_typer(bench.application, name="bench")
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnilytics.cli.config import ConfigFile, Set, server_settings
+from omnilytics.cli.options import Json, SettingsOptions, grouped
 from omnilytics.cli.output import narrate, print_json, reported_errors
+from omnilytics.cli.settings import server_settings
 
 if TYPE_CHECKING:
     from omnilytics.chain.reader import MarketReader
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
     from omnilytics.service.settings import ServerSettings
     from omnilytics.storage.repository import Repository
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
-
-def migrate(config: ConfigFile = None, json: Json = False, settings: Set = None) -> None:
+@grouped
+def migrate(options: SettingsOptions, json: Json = False) -> None:
     """Bring the database to this version's schema; make a back-up first, there is no way back."""
     with reported_errors(as_json=json):
         from omnilytics.service.folder import locked_folder
@@ -30,7 +30,7 @@ def migrate(config: ConfigFile = None, json: Json = False, settings: Set = None)
         from omnilytics.storage.database import default_url
         from omnilytics.storage.migration import migrate as migrate_database
 
-        chosen = server_settings(config, settings)
+        chosen = server_settings(options)
         url = secret_text(chosen.storage.database_url) or default_url(chosen.server.data)
         with locked_folder(chosen.server.data):
             before = migrate_database(url)
@@ -40,17 +40,17 @@ def migrate(config: ConfigFile = None, json: Json = False, settings: Set = None)
             typer.echo(f"schema {before.want}, was {before.revision or 'none'}")
 
 
+@grouped
 def backup(
     target: Annotated[Path, typer.Argument(help="Folder to make; best on another disk.")],
-    config: ConfigFile = None,
+    options: SettingsOptions,
     json: Json = False,
-    settings: Set = None,
 ) -> None:
     """Write a back-up of database and files; the server may be running."""
     with reported_errors(as_json=json):
         from omnilytics.storage.backup import backup as back_up
 
-        chosen = server_settings(config, settings)
+        chosen = server_settings(options)
         with _opened(chosen) as (repository, _, _):
             manifest = back_up(repository, target, now=int(time.time()))
         rows, size = sum(manifest.rows.values()), sum(manifest.files.values())
@@ -64,11 +64,11 @@ def backup(
         narrate("it holds shares: keep it as safe as the server, and no longer than the shares")
 
 
+@grouped
 def restore(
     source: Annotated[Path, typer.Argument(help="Folder of a back-up.")],
-    config: ConfigFile = None,
+    options: SettingsOptions,
     json: Json = False,
-    settings: Set = None,
 ) -> None:
     """Fill an empty data folder from a back-up; `server reconcile` must follow."""
     with reported_errors(as_json=json):
@@ -76,7 +76,7 @@ def restore(
         from omnilytics.service.settings import secret_text
         from omnilytics.storage.backup import restore as restore_store
 
-        chosen = server_settings(config, settings)
+        chosen = server_settings(options)
         url = secret_text(chosen.storage.database_url)
         with locked_folder(chosen.server.data):
             manifest = restore_store(source, chosen.server.data, database_url=url)
@@ -88,7 +88,8 @@ def restore(
         narrate("next: omnilytics server reconcile; until then the server answers nothing")
 
 
-def reconcile(config: ConfigFile = None, json: Json = False, settings: Set = None) -> None:
+@grouped
+def reconcile(options: SettingsOptions, json: Json = False) -> None:
     """Let a restored or fresh store answer again, but in no round it may have answered in.
 
     Everything that the server may have signed since the back-up is found from the chain, so the
@@ -98,7 +99,7 @@ def reconcile(config: ConfigFile = None, json: Json = False, settings: Set = Non
         from omnilytics.service.folder import locked_folder
         from omnilytics.service.reconciling import reconcile_with_chain
 
-        chosen = server_settings(config, settings)
+        chosen = server_settings(options)
         with (
             locked_folder(chosen.server.data),
             _opened(chosen) as (repository, market, address),
@@ -114,16 +115,22 @@ def reconcile(config: ConfigFile = None, json: Json = False, settings: Set = Non
         narrate("reconciled; omnilytics server run")
 
 
+def add_to(application: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (migrate, backup, restore, reconcile):
+        application.command()(command)
+
+
 @contextmanager
 def _opened(settings: ServerSettings) -> Iterator[tuple[Repository, MarketReader, Address]]:
     """Give the server's store, its market and its address."""
     from omnilytics.chain.market import connect_market
-    from omnilytics.cli.server_view import stated_address
+    from omnilytics.cli.party import address_of
     from omnilytics.service.registration import find_server
     from omnilytics.service.settings import secret_text
     from omnilytics.storage.repository import Repository
 
-    address = stated_address(settings)
+    address = address_of(settings.keys)
     chain, market = connect_market(settings.chain)
     record = find_server(market, address)
     repository = Repository(

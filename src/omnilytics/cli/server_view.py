@@ -140,17 +140,3 @@ def _task(market: MarketReader, task: TaskId, address: Address) -> dict[str, Any
 
 def _ether(wei: str) -> str:
     return show_wei(int(wei))
-
-
-def stated_address(settings: ServerSettings) -> Address:
-    """Return the account's address, without its password if the keystore states it."""
-    from omnilytics.chain.account_files import open_signing_key
-    from omnilytics.chain.keystore import list_accounts
-    from omnilytics.cli.account import read_password
-
-    path = settings.keys.keystore
-    if path is not None:
-        for account in list_accounts(path.parent):
-            if account.path == path and account.address is not None:
-                return account.address
-    return open_signing_key(settings.keys, ask=lambda: read_password(None)).address

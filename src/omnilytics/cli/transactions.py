@@ -1,168 +1,36 @@
 """Before any transaction: what it does, on which network, what it costs, how the money comes back.
 
-A command gives the call as it will be made; the call is first made with a sender that only records
-it, so what is shown, what `--dry-run` tries and what is sent in the end are one and the same.
+What is shown, what `--dry-run` tries, what `--unsigned` prints and what is sent are one and the
+same; see `cli.plans`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from omnilytics.chain.sender import NOTHING, Sender
+from omnilytics.chain.sender import Sender
 from omnilytics.chain.writer import MarketWriter
+from omnilytics.cli.options import Asking
 from omnilytics.cli.output import narrate, print_json
+from omnilytics.cli.plans import Payer, Plan, plan_call
 from omnilytics.foundation.amounts import show_wei
 from omnilytics.foundation.errors import FundsError, UsageError
-from omnilytics.foundation.units import Address, Wei, show_address
+from omnilytics.foundation.units import show_address
 
 if TYPE_CHECKING:
+    from omnilytics.chain.connection import Chain
     from omnilytics.chain.reader import MarketReader
-    from omnilytics.chain.records import TransactionReceipt
-    from omnilytics.wire.signatures import SigningKey
-
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Send without asking.")]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show it, try it on the node, send nothing.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-
-NETWORKS = {
-    1: "Ethereum",
-    10: "OP Mainnet",
-    8_453: "Base",
-    42_161: "Arbitrum One",
-    17_000: "Holesky (test network)",
-    560_048: "Hoodi (test network)",
-    11_155_111: "Sepolia (test network)",
-    31_337: "development chain",
-}
 
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asking:
-    """How a command was told to behave before it sends."""
-
-    yes: bool = False
-    dry_run: bool = False
-    as_json: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A transaction that was not sent yet, and what it would cost."""
-
-    action: str
-    network: str
-    chain_id: int
-    contract: str
-    """The contract's name and address."""
-    account: Address
-    value_wei: Wei
-    gas_limit: int
-    gas_cost_wei: Wei
-    """If it used all its gas at the present base fee and tip."""
-    most_wei: Wei
-    """Value and gas at the highest fee it offers: what the account must hold."""
-    balance_wei: Wei
-    comes_back: str
-    target: Address
-    data: bytes
-
-    def as_dict(self) -> dict[str, Any]:
-        """The plan as plain JSON values; wei as text, which JSON numbers may not hold."""
-        return {
-            "action": self.action,
-            "network": self.network,
-            "chain_id": self.chain_id,
-            "contract": self.contract,
-            "account": show_address(self.account),
-            "value_wei": str(self.value_wei),
-            "gas_limit": self.gas_limit,
-            "gas_cost_wei": str(self.gas_cost_wei),
-            "most_wei": str(self.most_wei),
-            "balance_wei": str(self.balance_wei),
-            "comes_back": self.comes_back,
-        }
-
-    def lines(self) -> list[str]:
-        """The plan for people."""
-        rows = {
-            "network": f"{self.network} (chain {self.chain_id})",
-            "contract": self.contract,
-            "account": f"{show_address(self.account)}, holds {show_wei(self.balance_wei)}",
-            "value": show_wei(self.value_wei),
-            "gas": f"at most {self.gas_limit:,}, {show_wei(self.gas_cost_wei)} at present fees",
-            "in all": f"at most {show_wei(self.most_wei)}, should fees double",
-            "comes back": self.comes_back,
-        }
-        return [self.action, *(f"  {name:<11} {text}" for name, text in rows.items())]
-
-
-class _RecordedError(Exception):
-    """Carries a call out of a writer instead of sending it."""
-
-    def __init__(self, target: Address, data: bytes, value: Wei, gas: int) -> None:
-        super().__init__("recorded")
-        self.call = (target, data, value, gas)
-
-
-class _RecordingSender(Sender):
-    """Sends nothing."""
-
-    def send(
-        self, target: Address | None, data: bytes, *, value: Wei = NOTHING, gas: int
-    ) -> NoReturn:
-        """Carry the call out."""
-        assert target is not None
-        raise _RecordedError(target, data, value, gas)
-
-
-def plan_call(
-    market: MarketReader,
-    key: SigningKey,
-    call: Callable[[MarketWriter], object],
-    *,
-    action: str,
-    comes_back: str,
-) -> Plan:
-    """Return what a writer's call would send; nothing is sent."""
-    chain = market.chain
-    try:
-        call(MarketWriter(market, _RecordingSender(chain, key.secret)))
-    except _RecordedError as recorded:
-        target, data, value_wei, gas = recorded.call
-    else:
-        raise UsageError("the call sends nothing")
-    max_fee_wei, tip_wei = chain.fees_wei()
-    present_fee_wei = (max_fee_wei - tip_wei) // 2 + tip_wei  # fees leave room for twice the base
-    name = "market" if target == market.address else "registry"
-    return Plan(
-        action=action,
-        network=NETWORKS.get(chain.chain_id, "unknown network"),
-        chain_id=chain.chain_id,
-        contract=f"{name} {show_address(target)}",
-        account=key.address,
-        value_wei=value_wei,
-        gas_limit=gas,
-        gas_cost_wei=Wei(gas * present_fee_wei),
-        most_wei=Wei(value_wei + gas * max_fee_wei),
-        balance_wei=chain.balance(key.address),
-        comes_back=comes_back,
-        target=target,
-        data=data,
-    )
-
-
 def transact(
     market: MarketReader,
-    key: SigningKey,
+    account: Payer,
     call: Callable[[MarketWriter], _Result],
     *,
     action: str,
@@ -173,53 +41,27 @@ def transact(
 
     Args:
         market: The market that is called.
-        key: Who pays; must send nothing else meanwhile.
+        account: Who pays; must send nothing else meanwhile.
         call: Makes one call of a writer.
         action: What it does, as a sentence.
         comes_back: How the money that it locks is had back.
         asking: Whether to ask, send, or print JSON.
 
     Returns:
-        What the call returned; None after `--dry-run`.
+        What the call returned; None after `--dry-run` and `--unsigned`.
 
     Raises:
         UsageError: Nobody could be asked, or the answer was no.
         FundsError: The account cannot pay.
         ChainError: It would revert; the message is the contract's reason.
     """
-    plan = plan_call(market, key, call, action=action, comes_back=comes_back)
-    for line in plan.lines():
-        narrate(line)
-    if plan.balance_wei < plan.most_wei:
-        raise FundsError(
-            "the account cannot pay for this transaction",
-            got=show_wei(plan.balance_wei),
-            want=show_wei(plan.most_wei),
-            hint=f"send ether to {show_address(key.address)}",
-        )
-    market.chain.preflight(key.address, plan.target, plan.data, plan.value_wei, plan.gas_limit)
-    if asking.dry_run:
-        narrate("it would succeed now; nothing was sent (--dry-run)")
-        if asking.as_json:
-            print_json({"plan": plan.as_dict(), "sent": False})
+    plan = plan_call(market, account, call, action=action, comes_back=comes_back)
+    if not approve(market.chain, [plan], asking):
         return None
-    if not asking.yes:
-        _confirm()
-    writer = MarketWriter(market, Sender(market.chain, key.secret))
+    writer = MarketWriter(market, Sender(market.chain, account.secret()))
     result = call(writer)
     assert writer.last_receipt is not None
-    _print_receipt(plan, writer.last_receipt, asking)
-    return result
-
-
-def _confirm() -> None:
-    if not sys.stdin.isatty():
-        raise UsageError("nobody to ask whether to send", hint="give --yes, or --dry-run to look")
-    if not typer.confirm("Send it?", err=True):
-        raise UsageError("not confirmed: nothing was sent")
-
-
-def _print_receipt(plan: Plan, receipt: TransactionReceipt, asking: Asking) -> None:
+    receipt = writer.last_receipt
     transaction = "0x" + receipt.transaction_hash.hex()
     if asking.as_json:
         fields = {
@@ -229,8 +71,67 @@ def _print_receipt(plan: Plan, receipt: TransactionReceipt, asking: Asking) -> N
             "gas_cost_wei": str(receipt.gas_cost_wei),
         }
         print_json({"plan": plan.as_dict(), "sent": True, "receipt": fields})
-        return
-    typer.echo(
-        f"done: {transaction} in block {receipt.block_number}, "
-        f"{receipt.gas_used:,} gas for {show_wei(receipt.gas_cost_wei)}"
-    )
+    else:
+        typer.echo(
+            f"done: {transaction} in block {receipt.block_number}, "
+            f"{receipt.gas_used:,} gas for {show_wei(receipt.gas_cost_wei)}"
+        )
+    return result
+
+
+def approve(chain: Chain, plans: Sequence[Plan], asking: Asking, *, can_try: bool = True) -> bool:
+    """Show transactions of one account and tell whether they are to be sent now.
+
+    Args:
+        chain: Where they would be sent; those to a contract that is there are tried on it.
+        plans: In the order of sending.
+        asking: `--dry-run` and `--unsigned` print what they are for, and nothing is to be sent.
+        can_try: Whether they are whole; those that still lack what others sign cannot be tried.
+
+    Raises:
+        UsageError: Nobody could be asked, the answer was no, or options contradict each other.
+        FundsError: The account cannot pay for them all.
+        ChainError: One would revert; the message is the contract's reason.
+    """
+    if asking.unsigned and (asking.dry_run or asking.yes):
+        raise UsageError("--unsigned sends nothing", hint="leave out --yes and --dry-run")
+    for line in (line for plan in plans for line in plan.lines()):
+        narrate(line)
+    _check_funds(plans)
+    for plan in plans:
+        if plan.target is not None and can_try:
+            chain.preflight(plan.account, plan.target, plan.data, plan.value_wei, plan.gas_limit)
+    shown = [plan.as_dict() for plan in plans]
+    if asking.unsigned:
+        unsigned = [plan.unsigned() for plan in plans]
+        narrate("nothing was sent (--unsigned); sign and send it before the nonce is used")
+        print_json(unsigned if len(unsigned) > 1 else unsigned[0])
+        return False
+    if asking.dry_run:
+        narrate(f"{'it would succeed now; ' if can_try else ''}nothing was sent (--dry-run)")
+        if asking.as_json:
+            several = {"plans": shown} if len(shown) > 1 else {"plan": shown[0]}
+            print_json({**several, "sent": False})
+        return False
+    if not asking.yes:
+        confirm()
+    return True
+
+
+def confirm() -> None:
+    """Ask whether to send what was shown; raises UsageError unless the answer is yes."""
+    if not sys.stdin.isatty():
+        raise UsageError("nobody to ask whether to send", hint="give --yes, or --dry-run to look")
+    if not typer.confirm("Send it?", err=True):
+        raise UsageError("not confirmed: nothing was sent")
+
+
+def _check_funds(plans: Sequence[Plan]) -> None:
+    most_wei = sum(plan.most_wei for plan in plans)
+    if plans[0].balance_wei < most_wei:
+        raise FundsError(
+            "the account cannot pay for this",
+            got=show_wei(plans[0].balance_wei),
+            want=show_wei(most_wei),
+            hint=f"send ether to {show_address(plans[0].account)}",
+        )

@@ -126,7 +126,7 @@ def set_up_market(options: DemoOptions, folder: Path) -> DemoMarket:
         market=reader,
         writer=writer,
         connect=network.connect,
-        trainer=trainer,
+        model=trainer,
         randomness=SystemRandomness(),
         now=time.time,
         meter=meter,

@@ -23,12 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnilytics.foundation.errors import ConfigError, ModelError
+from omnilytics.learning.carried import CarriedModel
 from omnilytics.learning.datasets import Batch, owner_batch
 from omnilytics.learning.gradients import compute_gradients
 from omnilytics.learning.training import Trainer, mean_gradients
 from omnilytics.perturbation.artefact import Artefact, Tensors
+from omnilytics.perturbation.losses import Loss
 
 MARGIN = 1.25
+ROOM = 4.0
 _HELD_OUT_BATCHES = 8
 _MOST_OWNERS = 16
 _SMALLEST_SHARE = 0.01
@@ -91,6 +94,34 @@ def calibrate(
         clipping_rate=float(np.mean(rates)),
         batches_measured=len(norms),
     )
+
+
+def scales_without_training(
+    model: CarriedModel, sample: Batch, *, loss: Loss, batch_size: int, seed: int
+) -> dict[str, float]:
+    """Return scales from gradients at the present weights alone, with room to grow.
+
+    For models that cannot be trained on a sample. `calibrate` knows how far norms grow; here they
+    may grow to `ROOM` times the largest of the sample before an honest vector is shortened.
+
+    Args:
+        model: With the weights from which the task starts.
+        sample: The model owner's own data.
+        loss: The task's loss.
+        batch_size: Samples per owner and round.
+        seed: Public seed of the batches.
+
+    Raises:
+        ModelError: If a gradient is not finite, or all are zero.
+    """
+    artefact = Artefact(model.graph, model.weights())
+    batches = (
+        owner_batch(sample, owner=owner, round_number=0, size=batch_size, seed=seed)
+        for owner in range(_MOST_OWNERS)
+    )
+    norms = np.array([_norms(compute_gradients(artefact, batch, loss)) for batch in batches])
+    names = [tensor.name for tensor in model.graph.tensors]
+    return dict(zip(names, map(float, _scales(norms) * ROOM / MARGIN), strict=True))
 
 
 def clipping_rate(norms: Norms, scales: Norms) -> float:

@@ -22,12 +22,15 @@ _SMALLEST_SHARD = 4
 Raw = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
+Labels = NDArray[np.int64] | NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Samples and their classes: float32 (n, *input_shape) and int64 (n,)."""
+    """Samples, float32 (n, *input_shape), and their classes, int64 (n,), or float32 targets."""
 
     inputs: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: Labels
 
     def __len__(self) -> int:
         return len(self.labels)

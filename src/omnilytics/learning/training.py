@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import nan
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from omnilytics.foundation.errors import ConfigError
+from omnilytics.learning.carried import CarriedModel
 from omnilytics.learning.datasets import Batch, MarketData, owner_batch
-from omnilytics.learning.gradients import check_batch, compute_gradients
-from omnilytics.learning.tracing import trace
-from omnilytics.perturbation.artefact import Artefact, Tensors, check_tensors
-from omnilytics.perturbation.graph import Graph
+from omnilytics.learning.gradients import compute_gradients, fitting_labels
+from omnilytics.perturbation.artefact import Artefact
 from omnilytics.perturbation.interpreter import run_graph
 from omnilytics.perturbation.losses import Loss, loss_value
 
@@ -39,13 +38,13 @@ class OptimiserSettings:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Share of correct predictions (0 to 1) and mean loss."""
+    """Share of correct predictions (0 to 1; NaN where targets are numbers) and mean loss."""
 
     accuracy: float
     loss: float
 
 
-class Trainer:
+class Trainer(CarriedModel):
     """A module, its graph and its optimiser.
 
     Args:
@@ -67,44 +66,37 @@ class Trainer:
         loss: Loss,
         optimiser: OptimiserSettings,
     ) -> None:
-        self.module = module
+        super().__init__(module, input_shape=input_shape)
         self.loss = loss
         self.settings = optimiser
-        self.graph: Graph = trace(module, input_shape)
-        self._parameters = dict(module.named_parameters())
         self._optimiser = make_optimiser(module, optimiser)
 
-    def fresh_copy(self) -> Trainer:
+    def fresh_copy(self) -> Self:
         """Return a trainer of a copy of the module as it is now, with a fresh optimiser."""
-        twin = copy.copy(self)
-        twin.module = copy.deepcopy(self.module)
-        twin._parameters = dict(twin.module.named_parameters())
+        twin = super().fresh_copy()
         twin._optimiser = make_optimiser(twin.module, self.settings)
         return twin
 
-    def weights(self) -> Tensors:
-        """Return copies of the weights, float32 by name, in the graph's order."""
-        return {
-            tensor.name: self._parameters[tensor.name].detach().numpy().copy()
-            for tensor in self.graph.tensors
-        }
-
     def step(self, gradients: Mapping[str, FloatArray]) -> None:
         """Take one optimiser step along the mean gradient of the true model, by tensor name."""
-        check_tensors(self.graph, gradients)
-        for name, gradient in gradients.items():
-            self._parameters[name].grad = torch.from_numpy(gradient.astype(np.float32))
+        self.fill_gradients(gradients)
         self._optimiser.step()
 
     def evaluate(self, batch: Batch) -> Evaluation:
         """Return accuracy and loss on `batch`."""
-        check_batch(self.graph, batch)
-        labels = torch.from_numpy(batch.labels)
+        labels = torch.from_numpy(fitting_labels(self.graph, batch, self.loss))
         with torch.no_grad():
             outputs = run_graph(self.graph, self._parameters, torch.from_numpy(batch.inputs))
             value = float(loss_value(self.loss, outputs, labels))
-        correct = (outputs.argmax(dim=1) == labels).float().mean()
-        return Evaluation(accuracy=float(correct), loss=value)
+        return Evaluation(accuracy=_accuracy(outputs, labels, self.loss), loss=value)
+
+
+def _accuracy(outputs: torch.Tensor, labels: torch.Tensor, loss: Loss) -> float:
+    if labels.dtype == torch.int64:
+        return float((outputs.argmax(dim=1) == labels).float().mean())
+    if loss is Loss.BINARY_CROSS_ENTROPY:
+        return float(((outputs > 0) == (labels > 0.5)).float().mean())
+    return nan
 
 
 def make_optimiser(module: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:

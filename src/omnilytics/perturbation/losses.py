@@ -14,21 +14,27 @@ class Loss(StrEnum):
 
     CROSS_ENTROPY = "cross_entropy"
     MSE = "mse"
+    BINARY_CROSS_ENTROPY = "binary_cross_entropy"
 
 
 def loss_value(loss: Loss, outputs: Tensor, labels: Tensor) -> Tensor:
     """Return the mean loss of a batch.
 
     Args:
-        loss: Which loss; MSE is the mean over samples of half the squared distance.
+        loss: Which loss; MSE is the mean over samples of half the squared distance, binary
+            cross-entropy that of the sum over outputs, which are logits.
         outputs: Shape (batch, outputs).
-        labels: Classes (batch,) as int64; for MSE they become one-hot rows, or targets of the
-            outputs' shape are given directly.
+        labels: Classes (batch,) as int64 for cross-entropy; for MSE they become one-hot rows, or
+            targets of the outputs' shape are given directly; these alone for binary cross-entropy,
+            each between 0 and 1.
     """
     from torch.nn import functional
 
     if loss is Loss.CROSS_ENTROPY:
         return functional.cross_entropy(outputs, labels)
+    if loss is Loss.BINARY_CROSS_ENTROPY:
+        each = functional.binary_cross_entropy_with_logits(outputs, labels, reduction="none")
+        return each.sum(dim=1).mean()
     if labels.dim() == 1:
         labels = functional.one_hot(labels, outputs.shape[1]).to(outputs.dtype)
     return 0.5 * (outputs - labels).square().sum(dim=1).mean()

@@ -9,14 +9,14 @@ hidden units, not the function: see docs/perturbation.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omnilytics.foundation.errors import ModelError
+from omnilytics.foundation.errors import MalformedError, ModelError
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.perturbation.artefact import Tensors
 from omnilytics.perturbation.gauge import Axis, GaugeStructure, ScaleKind, TensorGauge
@@ -48,6 +48,11 @@ class GaugeSecret:
 
     def __repr__(self) -> str:
         return f"GaugeSecret({len(self._tensors)} tensors)"
+
+    @property
+    def parts(self) -> tuple[list[Order], list[NDArray[np.float64]]]:
+        """Permutations and scales by group: what must be kept until the round is recovered."""
+        return self._permutations, self._scales
 
     def perturb(self, weights: Tensors) -> Tensors:
         """Return the weights to publish: same names, shapes and dtypes, bit-exact entries.
@@ -110,6 +115,26 @@ class GaugeSecret:
                     want=self._tensors[name].shape,
                     tensor=name,
                 )
+
+
+def restore_secret(
+    structure: GaugeStructure, permutations: Sequence[Order], scales: Sequence[NDArray[np.float64]]
+) -> GaugeSecret:
+    """Return the secret with these parts; raises MalformedError unless they are of `structure`."""
+    groups = structure.permutation_groups, structure.scale_groups
+    well_formed = (len(permutations), len(scales)) == tuple(map(len, groups)) and (
+        all(
+            np.array_equal(np.sort(order), np.arange(group.channels))
+            for order, group in zip(permutations, groups[0], strict=True)
+        )
+        and all(
+            part.shape == (group.channels,) and bool((np.abs(part) == 1).all())
+            for part, group in zip(scales, groups[1], strict=True)
+        )
+    )
+    if not well_formed:
+        raise MalformedError("the round's secret is not of this model")
+    return GaugeSecret(structure, list(permutations), list(scales))
 
 
 def sample_secret(structure: GaugeStructure, randomness: Randomness) -> GaugeSecret:

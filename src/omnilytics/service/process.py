@@ -32,6 +32,7 @@ from omnilytics.chain.market import connect_market, verify_market
 from omnilytics.chain.sender import Sender
 from omnilytics.chain.writer import MarketWriter
 from omnilytics.foundation.logging import get_logger
+from omnilytics.foundation.loop_thread import LoopThread
 from omnilytics.foundation.units import show_address
 from omnilytics.roles.server import Server
 from omnilytics.roles.server.node import ServerNode
@@ -45,15 +46,15 @@ from omnilytics.service.metered import MeteredRepository
 from omnilytics.service.metrics import Metrics
 from omnilytics.service.operations import add_health_routes, operations_application
 from omnilytics.service.outbox import DatabaseOutbox, keep_finishing
-from omnilytics.service.peers import SocketPeers
 from omnilytics.service.registration import Registration
 from omnilytics.service.requests import Observed
 from omnilytics.service.rounds import RoundsLoop
 from omnilytics.service.serving import Listener
 from omnilytics.service.settings import ServerSettings, secret_text
-from omnilytics.service.threads import LoopThread, Workers
+from omnilytics.service.threads import Workers
 from omnilytics.service.watch import ChainWatch
 from omnilytics.transport.meter import Meter
+from omnilytics.transport.peers import SocketPeers
 
 _LOG = get_logger("omnilytics.server")
 _LAST_SECONDS = 1.0

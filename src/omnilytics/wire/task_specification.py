@@ -150,7 +150,7 @@ class TaskSpecification(Record):
     profile: Literal["gauge"]
     input_shape: Annotated[tuple[Count, ...], Field(max_length=8)]
     preprocessing: Text
-    loss: Literal["cross_entropy", "mse"]
+    loss: Literal["cross_entropy", "mse", "binary_cross_entropy"]
     batch_rule: Literal["mean"] = "mean"
     rounds: Annotated[int, Field(strict=True, ge=1, le=65_535)]
     max_rounds: Annotated[int, Field(strict=True, ge=1, le=65_535)]

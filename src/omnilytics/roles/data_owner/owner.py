@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from omnilytics.algebra.fixed_point import IntegerVector, round_vector
 from omnilytics.chain.reader import MarketReader
@@ -18,7 +18,7 @@ from omnilytics.chain.records import Phase, TransactionReceipt
 from omnilytics.chain.writer import MarketWriter
 from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
 from omnilytics.foundation.randomness import Randomness
-from omnilytics.foundation.units import Address, Round, TaskId, Wei
+from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.learning.datasets import Batch
 from omnilytics.learning.encoding import FloatArray
 from omnilytics.learning.gradients import compute_gradients
@@ -27,27 +27,27 @@ from omnilytics.perturbation.losses import Loss
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package import PackageBuilder
 from omnilytics.roles.admission import check_admitted
+from omnilytics.roles.claims import find_credit
 from omnilytics.roles.data_owner.delivery import Delivery, succeeds
+from omnilytics.roles.data_owner.sent import Forgetful, Sent, SentKeeper
 from omnilytics.roles.task_view import (
     Connect,
     TaskView,
     fetch_blob,
     fetch_task,
-    fetch_transcript,
     round_context,
     task_layout,
 )
 from omnilytics.transport.hpke import seal_package
 from omnilytics.transport.meter import Meter
 from omnilytics.wire.envelope import decode_signed
-from omnilytics.wire.hashing import merkle_proof
 from omnilytics.wire.messages import Complaint
 from omnilytics.wire.package import Opening, SealedPackage
 from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.transcript import Certificate
 
-BatchSource = Callable[[Round], Batch]
-"""Gives the private batch of a round; it never leaves this process."""
+BatchSource = Callable[[Round], Batch | Iterable[Batch]]
+"""Gives the private data of a round, at once or in parts; they never leave this process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,24 +64,6 @@ class Contribution:
         return f"Contribution(round={self.round})"
 
 
-@dataclass
-class _Sent:
-    """What was prepared for the latest round, kept to send it again and to answer complaints."""
-
-    context: RoundContext
-    packages: list[Opening]
-    sealed: list[SealedPackage]
-    vector: IntegerVector
-    clip_factor: float
-    certificate: Certificate | None = None
-    taken_by: set[int] = field(default_factory=set)
-    forced: bool = False
-    answered: set[int] = field(default_factory=set)
-
-    def __repr__(self) -> str:
-        return f"_Sent(round={self.context.round})"
-
-
 class DataOwner:
     """One data owner."""
 
@@ -96,6 +78,7 @@ class DataOwner:
         randomness: Randomness,
         now: Callable[[], float] = time.time,
         fewest_owners: int = 2,
+        keeper: SentKeeper | None = None,
         meter: Meter | None = None,
     ) -> None:
         """Take what the owner is and has.
@@ -105,10 +88,11 @@ class DataOwner:
             market: The market on its chain.
             writer: Sends claims.
             connect: Makes clients of servers.
-            batches: Gives the private batch of a round.
+            batches: Gives the private data of a round.
             randomness: For seeds, blinds and masks.
             now: Clock in unix seconds, for authenticated requests.
             fewest_owners: Tasks that may release a sum over fewer are refused.
+            keeper: Keeps what was prepared, for a restart within a round.
             meter: Counts seconds by phase.
         """
         self.key = key
@@ -121,8 +105,9 @@ class DataOwner:
         self._batches = batches
         self._now = now
         self._fewest_owners = fewest_owners
+        self._keeper = keeper or Forgetful()
         self._views: dict[TaskId, TaskView] = {}
-        self._sent: dict[TaskId, _Sent] = {}
+        self._sent: dict[TaskId, Sent] = {}
 
     async def view(self, task: TaskId) -> TaskView:
         """Return the checked task."""
@@ -151,12 +136,15 @@ class DataOwner:
         view = await self.view(task)
         check_admitted(self.market, view.parameters.admission, self.address)
         context = round_context(self.market, task, round_number)
-        sent = self._sent.get(task)
-        if sent is None or sent.context != context:
-            sent = self._sent[task] = await self._prepare(view, context)
+        if not self._take_up(context):
+            sent = await self._prepare(view, context)
+            self._keeper.keep(sent)
+            self._sent[task] = sent
+        sent = self._sent[task]
         delivery = self._delivery(view, context)
         with self.meter.measure("submit"):
             sent.certificate = await delivery.certify(sent.sealed)
+            self._keeper.keep_certificate(sent)
             sent.taken_by = await delivery.publish(sent.certificate)
         if len(sent.taken_by) < delivery.enough:
             raise PeerError(
@@ -172,7 +160,29 @@ class DataOwner:
             clip_factor=sent.clip_factor,
         )
 
-    async def _prepare(self, view: TaskView, context: RoundContext) -> _Sent:
+    def sent(self, task: TaskId) -> Sent | None:
+        """Return what was prepared for the latest round, or None."""
+        return self._sent.get(task)
+
+    def take_up(self, task: TaskId, round_number: Round) -> bool:
+        """Go on with what an earlier process prepared for a round; tell whether there is any."""
+        return self._take_up(round_context(self.market, task, round_number))
+
+    def _take_up(self, context: RoundContext) -> bool:
+        sent = self._sent.get(context.task)
+        if sent is not None and sent.context == context:
+            return True
+        sent = self._keeper.kept(context)
+        if sent is None:
+            return False
+        if sent.certificate is not None:
+            body = sent.certificate.encode()
+            forced = self.market.forced_submissions(context.task, context.round)
+            sent.forced = any(event.certificate == body for event in forced)
+        self._sent[context.task] = sent
+        return True
+
+    async def _prepare(self, view: TaskView, context: RoundContext) -> Sent:
         artefact = await self._artefact(view, context)
         with self.meter.measure("gradient"):
             gradient = await asyncio.to_thread(self._gradient, view, artefact, context.round)
@@ -180,7 +190,7 @@ class DataOwner:
             rounded, factor = await asyncio.to_thread(self.encode, view, gradient)
             packages = await asyncio.to_thread(self.build_packages, view, context, rounded)
             sealed = await asyncio.to_thread(self._seal, view, context, packages)
-        return _Sent(context, packages, sealed, rounded, factor)
+        return Sent(context, packages, sealed, rounded, factor)
 
     async def force_if_hidden(self, task: TaskId) -> TransactionReceipt | None:
         """Put the certificate on chain if too few servers hold it; None where that is needless.
@@ -239,20 +249,10 @@ class DataOwner:
 
     async def claim(self, task: TaskId) -> TransactionReceipt | None:
         """Claim everything the settled rounds credited; None where nothing is due."""
-        view = await self.view(task)
-        settled = self.market.settled_rounds(task)
-        if not settled:
+        credit = await find_credit(self.market, task, self.address, self._connect)
+        if credit is None or not credit.due_wei:
             return None
-        transcript = await fetch_transcript("claim", settled[-1], view.endpoints, self._connect)
-        owners = [payout.owner for payout in transcript.payouts]
-        if self.address not in owners:
-            return None
-        place = owners.index(self.address)
-        cumulative = Wei(transcript.payouts[place].cumulative_wei)
-        if cumulative <= self.market.claimed(task, self.address):
-            return None
-        leaves = [payout.leaf() for payout in transcript.payouts]
-        return self.writer.claim(task, self.address, cumulative, merkle_proof(leaves, place))
+        return self.writer.claim(task, self.address, credit.cumulative_wei, credit.proof)
 
     # steps that a cheat changes in tests and in the demo
 
@@ -280,7 +280,7 @@ class DataOwner:
     # inside a contribution
 
     async def _complaining_servers(
-        self, view: TaskView, sent: _Sent, certificate: Certificate
+        self, view: TaskView, sent: Sent, certificate: Certificate
     ) -> set[int]:
         """Return the servers without receipt whose signed complaint is on a board."""
         wanted = Complaint(

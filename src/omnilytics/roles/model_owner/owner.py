@@ -1,8 +1,8 @@
-"""The model owner: escrows, publishes the perturbed model, recovers the sum, takes the step.
+"""The model owner: escrows, publishes the perturbed model, recovers the sum.
 
-It never sees one owner's vector: only the sum over an accepted set, once n - e servers have agreed
-on that set. It trusts no server: shares of the sum are checked against each other (protocol.md
-section 6.8).
+The step along the mean gradient is its user's. It never sees one owner's vector: only the sum over
+an accepted set, once n - e servers have agreed on that set. It trusts no server: shares of the sum
+are checked against each other (protocol.md section 6.8).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,18 @@ from omnilytics.chain.bindings.market import RoundOpened, RoundSettled
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.records import TransactionReceipt
 from omnilytics.chain.writer import MarketWriter
-from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
+from omnilytics.foundation.errors import (
+    ChainError,
+    KeyMaterialError,
+    OmniLyticsError,
+    PeerError,
+    VerificationError,
+)
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Hash32, Round, TaskId
-from omnilytics.learning.training import Trainer
+from omnilytics.learning.carried import CarriedModel
 from omnilytics.perturbation.artefact import Artefact, encode_artefact
-from omnilytics.perturbation.gauge import analyse
+from omnilytics.perturbation.gauge import GaugeStructure, analyse
 from omnilytics.perturbation.secret import GaugeSecret, sample_secret
 from omnilytics.roles.model_owner.engaging import Engaging
 from omnilytics.roles.task_view import (
@@ -63,6 +69,35 @@ class RecoveredRound:
     """Servers of V whose share of the sum was off the others' codeword."""
 
 
+class RoundKeeper(Protocol):
+    """Keeps what a round was prepared with until it is recovered."""
+
+    def keep(self, round_number: Round, secret: GaugeSecret, artefact: bytes) -> None:
+        """Keep a round's secret and published artefact; durable once this returns."""
+        ...
+
+    def kept(
+        self, round_number: Round, structure: GaugeStructure
+    ) -> tuple[GaugeSecret, bytes] | None:
+        """Return secret and artefact of a round, or None."""
+        ...
+
+
+class _Memory:
+    """Keeps rounds for as long as the process lives."""
+
+    def __init__(self) -> None:
+        self._rounds: dict[Round, tuple[GaugeSecret, bytes]] = {}
+
+    def keep(self, round_number: Round, secret: GaugeSecret, artefact: bytes) -> None:
+        self._rounds[round_number] = (secret, artefact)
+
+    def kept(
+        self, round_number: Round, _structure: GaugeStructure
+    ) -> tuple[GaugeSecret, bytes] | None:
+        return self._rounds.get(round_number)
+
+
 class ModelOwner:
     """One model owner with one task."""
 
@@ -74,16 +109,17 @@ class ModelOwner:
         market: MarketReader,
         writer: MarketWriter,
         connect: Connect,
-        trainer: Trainer,
+        model: CarriedModel,
         randomness: Randomness,
         now: Callable[[], float],
+        keeper: RoundKeeper | None = None,
         meter: Meter | None = None,
     ) -> None:
         self.key = key
         self.hpke_key = hpke_key
         self.market = market
         self.writer = writer
-        self.trainer = trainer
+        self.model = model
         self.meter = meter or Meter()
         self._connect = connect
         self._randomness = randomness
@@ -96,8 +132,8 @@ class ModelOwner:
             randomness=randomness,
             now=now,
         )
-        self._structure = analyse(trainer.graph)
-        self._secrets: dict[Round, GaugeSecret] = {}
+        self._structure = analyse(model.graph)
+        self._keeper = keeper or _Memory()
         self._view: TaskView | None = None
 
     @property
@@ -122,24 +158,52 @@ class ModelOwner:
         return self._view
 
     async def open_round(self) -> RoundOpened:
-        """Perturb the model with fresh secrets, publish it, and open the next round."""
+        """Perturb the model with fresh secrets, publish it, and open the next round.
+
+        What the round was prepared with is kept before it is opened: a repeat, after a failure or
+        not, opens it with the same artefact.
+
+        Raises:
+            PeerError: Too few servers took the artefact.
+            ChainError: The contract refuses the round.
+        """
         task = self.view.task
         number = Round(self.market.round_state(task).round + 1)
-        with self.meter.measure("perturb"):
-            secret = sample_secret(self._structure, self._randomness)
-            weights = secret.perturb(self.trainer.weights())
-            content = encode_artefact(Artefact(self.trainer.graph, weights))
+        kept = self._keeper.kept(number, self._structure)
+        if kept is None:
+            with self.meter.measure("perturb"):
+                secret = sample_secret(self._structure, self._randomness)
+                weights = secret.perturb(self.model.weights())
+                content = encode_artefact(Artefact(self.model.graph, weights))
+                self._keeper.keep(number, secret, content)
+        else:
+            content = kept[1]
         with self.meter.measure("publish"):
             await self._publish(task, number, content)
-            opened = self.writer.open_round(task, content_hash(content))
-        self._secrets[opened.round] = secret
-        return opened
+            return self._open(task, number, content_hash(content))
+
+    def _open(self, task: TaskId, number: Round, name: Hash32) -> RoundOpened:
+        try:
+            return self.writer.open_round(task, name)
+        except ChainError:
+            # An earlier process may have sent it: then this round is open with this artefact.
+            opened = self.market.round_opened(task, number)
+            if opened is None or opened.artefact_hash != name:
+                raise
+            return opened
 
     async def recover(self, round_number: Round) -> RecoveredRound:
         """Fetch the shares of the sum, check them, and undo the perturbation exactly."""
         settled = self.market.round_settled(self.view.task, round_number)
         if settled is None:
             raise VerificationError("the round is not settled", round=round_number)
+        kept = self._keeper.kept(round_number, self._structure)
+        if kept is None:
+            raise KeyMaterialError(
+                "the secret of the round is not here",
+                hint="recover the round where it was opened",
+                round=round_number,
+            )
         with self.meter.measure("release"):
             shares = await self._collect(settled)
         with self.meter.measure("recover"):
@@ -151,7 +215,7 @@ class ModelOwner:
                 fraction_bits=self.view.specification.fractional_bits,
                 accepted=settled.accepted_count,
             )
-            gradients = self._secrets[round_number].recover(perturbed)
+            gradients = kept[0].recover(perturbed)
         return RecoveredRound(
             round=round_number,
             accepted_count=settled.accepted_count,
@@ -159,11 +223,6 @@ class ModelOwner:
             gradients=gradients,
             lying_servers=recovered.liars,
         )
-
-    def step(self, recovered: RecoveredRound) -> None:
-        """Take one optimiser step along the recovered mean gradient."""
-        with self.meter.measure("optimise"):
-            self.trainer.step(recovered.gradients)
 
     def close_task(self) -> TransactionReceipt:
         """Close the task and take back what no settled round used."""

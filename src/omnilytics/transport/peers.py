@@ -44,3 +44,9 @@ class SocketPeers:
             )
             self._clients[loop] = http
         return ServerClient(endpoint, http, self._meter)
+
+    async def close(self) -> None:
+        """Close the running loop's client."""
+        http = self._clients.pop(asyncio.get_running_loop(), None)
+        if http is not None:
+            await http.aclose()

@@ -6,9 +6,9 @@ import asyncio
 
 import httpx
 
-from omnilytics.service.peers import SocketPeers
 from omnilytics.transport.client import ServerClient
 from omnilytics.transport.meter import Meter
+from omnilytics.transport.peers import SocketPeers
 
 
 def test_a_loop_has_one_client_and_another_loop_another() -> None:

@@ -1,0 +1,129 @@
+"""A bought task on disk: its specification, the HPKE key, the model, the secrets of open rounds.
+
+The secrets of a round are written before it is opened, the model after each step: whatever is
+interrupted, a settled round can be recovered, for the weights that it was opened with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from omnilytics.client import files
+from omnilytics.foundation.errors import KeyMaterialError, MalformedError
+from omnilytics.foundation.logging import register_secrets
+from omnilytics.foundation.randomness import Randomness
+from omnilytics.foundation.units import Hash32, Round
+from omnilytics.perturbation.artefact import Artefact, Tensors, decode_artefact, encode_artefact
+from omnilytics.perturbation.gauge import GaugeStructure
+from omnilytics.perturbation.graph import Graph
+from omnilytics.perturbation.secret import GaugeSecret, restore_secret
+from omnilytics.transport.hpke import HpkeKey
+from omnilytics.wire import cbor
+from omnilytics.wire.hashing import content_hash
+from omnilytics.wire.task_specification import MAX_SPECIFICATION_BYTES, TaskSpecification
+
+_ROUND_BYTES = 8
+
+
+class BoughtFolder:
+    """The folder of one bought task. Its repr shows the path alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"BoughtFolder({self.path})"
+
+    def specification(self) -> TaskSpecification | None:
+        """Return what was to be published, or None."""
+        content = files.read_file(self.path / "specification")
+        if content is None:
+            return None
+        return TaskSpecification.decode(content, max_bytes=MAX_SPECIFICATION_BYTES)
+
+    def specification_hash(self) -> Hash32 | None:
+        """Return what the contract knows the task by, or None."""
+        content = files.read_file(self.path / "specification")
+        return None if content is None else content_hash(content)
+
+    def keep_specification(self, specification: TaskSpecification) -> None:
+        """Keep what is to be published."""
+        files.write_file(self.path / "specification", specification.encode())
+
+    def hpke_key(self, randomness: Randomness) -> HpkeKey:
+        """Return the key that shares of sums are sealed to; made at the first call."""
+        place = self.path / "hpke"
+        content = files.read_file(place)
+        if content is None:
+            key = HpkeKey.generate(randomness)
+            files.write_file(place, key.secret.hex().encode())
+        else:
+            try:
+                key = HpkeKey(bytes.fromhex(content.decode()))
+            except ValueError:
+                raise KeyMaterialError("no HPKE key", got=place) from None
+        register_secrets(key.secret)
+        return key
+
+    # the model, as it was after the last round that was applied
+
+    def keep_model(self, graph: Graph, weights: Tensors, applied: int) -> None:
+        """Keep the weights and the last round that went into them, 0 for none."""
+        content = encode_artefact(Artefact(graph, weights))
+        files.write_file(self.path / "model", applied.to_bytes(_ROUND_BYTES, "little") + content)
+
+    def model(self, graph: Graph) -> tuple[Tensors, int] | None:
+        """Return weights and the last applied round, or None; raises where the graph is another."""
+        content = files.read_file(self.path / "model")
+        if content is None:
+            return None
+        kept = decode_artefact(content[_ROUND_BYTES:])
+        if kept.graph != graph:
+            raise MalformedError(
+                "the folder's model is not this module",
+                got=self.path,
+                hint="give the module that was published",
+            )
+        return kept.weights, int.from_bytes(content[:_ROUND_BYTES], "little")
+
+    # rounds: see roles.model_owner.RoundKeeper
+
+    def keep(self, round_number: Round, secret: GaugeSecret, artefact: bytes) -> None:
+        """Keep a round's secret and artefact; forget those of rounds before the last."""
+        permutations, scales = secret.parts
+        record = {
+            "artefact": artefact,
+            "permutations": [order.astype("<i8").tobytes() for order in permutations],
+            "scales": [part.astype("<f8").tobytes() for part in scales],
+        }
+        files.write_file(self._round(round_number), cbor.encode(record))
+        for place in self.path.glob("round-*"):
+            if place.name < self._round(Round(max(0, round_number - 1))).name:
+                place.unlink(missing_ok=True)
+
+    def kept(
+        self, round_number: Round, structure: GaugeStructure
+    ) -> tuple[GaugeSecret, bytes] | None:
+        """Return secret and artefact of a round, or None."""
+        content = files.read_file(self._round(round_number))
+        if content is None:
+            return None
+        record = cbor.decode(content, max_bytes=len(content))
+        if not isinstance(record, dict) or record.keys() != {"artefact", "permutations", "scales"}:
+            raise MalformedError("a kept round is damaged", got=self._round(round_number))
+        try:
+            permutations = [np.frombuffer(part, dtype="<i8") for part in record["permutations"]]
+            scales = [np.frombuffer(part, dtype="<f8") for part in record["scales"]]
+        except (TypeError, ValueError):
+            raise MalformedError("a kept round is damaged", got=self._round(round_number)) from None
+        secret = restore_secret(
+            structure,
+            [order.astype(np.int64) for order in permutations],
+            [part.astype(np.float64) for part in scales],
+        )
+        return secret, bytes(record["artefact"])
+
+    def _round(self, round_number: Round) -> Path:
+        return self.path / f"round-{round_number:06d}"

@@ -1,0 +1,101 @@
+"""A joined task on disk: the packages of the present round, until it is over.
+
+They hold the gradient and its shares in clear: mode 0600, deleted when they are of no more use.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnilytics.client import files
+from omnilytics.foundation.errors import MalformedError
+from omnilytics.foundation.units import Round
+from omnilytics.protocol.context import RoundContext
+from omnilytics.roles.data_owner import Sent
+from omnilytics.wire import cbor
+from omnilytics.wire.package import Opening, SealedPackage
+from omnilytics.wire.transcript import Certificate
+
+
+class SoldFolder:
+    """The folder of one joined task; see roles.data_owner.SentKeeper. Its repr is the path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"SoldFolder({self.path})"
+
+    def keep(self, sent: Sent) -> None:
+        """Keep what was prepared; the index is written last, so it stands for all."""
+        folder = self._round(sent.context.round)
+        files.delete_folder(folder)
+        for number, (opened, sealed) in enumerate(zip(sent.packages, sent.sealed, strict=True), 1):
+            files.write_file(folder / f"package-{number}", opened.encode())
+            files.write_file(folder / f"sealed-{number}", sealed.encode())
+        index = {
+            "context": _plain(sent.context),
+            "servers": len(sent.packages),
+            "vector": sent.vector.astype("<i8").tobytes(),
+            "clip_factor": float(sent.clip_factor),
+        }
+        files.write_file(folder / "index", cbor.encode(index))
+
+    def keep_certificate(self, sent: Sent) -> None:
+        """Keep the certificate, for complaints and for the chain."""
+        assert sent.certificate is not None
+        folder = self._round(sent.context.round)
+        files.write_file(folder / "certificate", sent.certificate.encode())
+
+    def kept(self, context: RoundContext) -> Sent | None:
+        """Return what was prepared for exactly this round, or None."""
+        folder = self._round(context.round)
+        content = files.read_file(folder / "index")
+        if content is None:
+            return None
+        index: Any = cbor.decode(content, max_bytes=len(content))
+        try:
+            if index["context"] != _plain(context):
+                return None
+            numbers = range(1, int(index["servers"]) + 1)
+            sent = Sent(
+                context=context,
+                packages=[self._read(Opening, folder / f"package-{each}") for each in numbers],
+                sealed=[self._read(SealedPackage, folder / f"sealed-{each}") for each in numbers],
+                vector=np.frombuffer(index["vector"], dtype="<i8").astype(np.int64),
+                clip_factor=float(index["clip_factor"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise MalformedError("a kept round is damaged", got=folder) from None
+        if (folder / "certificate").exists():
+            sent.certificate = self._read(Certificate, folder / "certificate")
+        return sent
+
+    def forget(self, round_number: Round) -> None:
+        """Delete what is kept of rounds up to this one."""
+        for folder in self.path.glob("round-*"):
+            if folder.name <= self._round(round_number).name:
+                files.delete_folder(folder)
+
+    def _read(self, kind: Any, place: Path) -> Any:
+        content = files.read_file(place)
+        if content is None:
+            raise MalformedError("a kept round is damaged", got=place)
+        return kind.decode(content, max_bytes=len(content))
+
+    def _round(self, round_number: Round) -> Path:
+        return self.path / f"round-{round_number:06d}"
+
+
+def _plain(context: RoundContext) -> dict[str, object]:
+    return {
+        "chain_id": context.domain.chain_id,
+        "contract": bytes(context.domain.contract),
+        "task": context.task,
+        "round": context.round,
+        "artefact_hash": bytes(context.artefact_hash),
+        "block_hash": bytes(context.block_hash),
+    }

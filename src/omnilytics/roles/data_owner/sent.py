@@ -1,0 +1,62 @@
+"""What an owner prepared for a round, kept to send it again and to answer complaints.
+
+A second commitment in one round would be refused, so a restarted owner needs the same packages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from omnilytics.algebra.fixed_point import IntegerVector
+from omnilytics.protocol.context import RoundContext
+from omnilytics.wire.package import Opening, SealedPackage
+from omnilytics.wire.transcript import Certificate
+
+
+@dataclass
+class Sent:
+    """One round's packages; the repr shows nothing of them."""
+
+    context: RoundContext
+    packages: list[Opening]
+    sealed: list[SealedPackage]
+    vector: IntegerVector
+    clip_factor: float
+    certificate: Certificate | None = None
+    taken_by: set[int] = field(default_factory=set)
+    forced: bool = False
+    answered: set[int] = field(default_factory=set)
+
+    def __repr__(self) -> str:
+        return f"Sent(round={self.context.round})"
+
+
+class SentKeeper(Protocol):
+    """Keeps what was prepared until its round is over."""
+
+    def keep(self, sent: Sent) -> None:
+        """Keep packages that were prepared; durable once this returns."""
+        ...
+
+    def keep_certificate(self, sent: Sent) -> None:
+        """Keep the certificate of packages that are kept; durable once this returns."""
+        ...
+
+    def kept(self, context: RoundContext) -> Sent | None:
+        """Return what was prepared for exactly this round, or None."""
+        ...
+
+
+class Forgetful:
+    """Keeps nothing: for owners whose process outlives a round, or who skip what it broke."""
+
+    def keep(self, sent: Sent) -> None:
+        """Do nothing."""
+
+    def keep_certificate(self, sent: Sent) -> None:
+        """Do nothing."""
+
+    def kept(self, context: RoundContext) -> Sent | None:
+        """Return None."""
+        return None
