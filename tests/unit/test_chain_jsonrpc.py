@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -110,6 +111,13 @@ def test_an_unreachable_node() -> None:
     assert caught.value.hint is not None
     assert "secret" not in str(caught.value)
     assert "key" not in str(caught.value)
+
+
+def test_the_url_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with node(fixed()) as url:
+        assert connect(url + "/access-key").chain_id == 7
+    assert "access-key" not in caplog.text
 
 
 def test_a_silent_node_is_given_up() -> None:

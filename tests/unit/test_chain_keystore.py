@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_account import Account
 
 from omnilytics.chain.keystore import (
     MAX_FILE_BYTES,
@@ -16,6 +17,7 @@ from omnilytics.chain.keystore import (
     open_account,
     save_account,
 )
+from omnilytics.chain.keystore_cipher import LIGHT_COST
 from omnilytics.foundation.errors import KeyMaterialError
 from omnilytics.wire.signatures import SigningKey
 
@@ -58,6 +60,27 @@ def test_a_file_of_another_program_opens(tmp_path: Path) -> None:
     path = tmp_path / "vector"
     path.write_text(json.dumps(VECTOR))
     assert open_account(path, "testpassword").secret.hex() == VECTOR_SECRET
+
+
+def test_another_program_opens_what_we_write(folder: Path, tmp_path: Path) -> None:
+    written = json.loads(find_account("alice", folder).read_text())
+    assert written["crypto"]["kdfparams"]["n"] == 1 << 18
+    assert bytes(Account.decrypt(written, PASSWORD)) == KEY.secret
+    light = save_account(KEY, "light", PASSWORD, tmp_path, cost=LIGHT_COST)
+    assert bytes(Account.decrypt(json.loads(light.path.read_text()), PASSWORD)) == KEY.secret
+
+
+def test_names_of_members_may_be_in_capitals(tmp_path: Path) -> None:
+    path = tmp_path / "vector"
+    path.write_text(json.dumps({name.title(): value for name, value in VECTOR.items()}))
+    assert open_account(path, "testpassword").secret.hex() == VECTOR_SECRET
+
+
+def test_each_file_has_its_own_salt(tmp_path: Path) -> None:
+    files = [save_account(KEY, name, PASSWORD, tmp_path, cost=LIGHT_COST) for name in "ab"]
+    one, other = (json.loads(file.path.read_text())["crypto"] for file in files)
+    assert one["kdfparams"]["salt"] != other["kdfparams"]["salt"]
+    assert one["cipherparams"]["iv"] != other["cipherparams"]["iv"]
 
 
 def test_another_password_opens_nothing(folder: Path) -> None:
@@ -136,9 +159,21 @@ def test_a_damaged_or_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(KeyMaterialError, match="cannot be read"):
         open_account(path, PASSWORD)
-    path.write_bytes(changed(mac="00" * 32))
-    with pytest.raises(KeyMaterialError, match="damaged"):
-        open_account(path, "testpassword")
+    parameters = VECTOR["crypto"]["kdfparams"]
+    for damaged in (
+        changed(mac="00" * 32),
+        changed(mac="no hexadecimal"),
+        changed(mac=5),
+        changed(ciphertext="00"),
+        changed(cipher="aes-128-cbc"),
+        changed(cipherparams="6087dab2"),
+        changed(kdfparams={**parameters, "prf": "hmac-sha512"}),
+        changed(kdfparams={**parameters, "dklen": 1 << 40}),
+        changed(kdf="scrypt", kdfparams={"n": 1023, "r": 8, "p": 1, "dklen": 32, "salt": "00"}),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(KeyMaterialError, match="damaged"):
+            open_account(path, "testpassword")
 
 
 def test_a_file_that_states_another_account(folder: Path, tmp_path: Path) -> None:

@@ -7,15 +7,14 @@ ours to move. Any other node is waited for. Every request is bounded in time; a 
 
 from __future__ import annotations
 
+import logging
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
-import requests
+import httpx
 import rlp
 from eth_hash.auto import keccak
-from web3 import HTTPProvider
-from web3.exceptions import Web3Exception
-from web3.types import RPCEndpoint
 
 from omnilytics.chain.abi import revert_reason
 from omnilytics.chain.connection import Chain, RawLog, RawReceipt
@@ -23,6 +22,7 @@ from omnilytics.chain.happenings import Position
 from omnilytics.foundation.errors import ChainError
 from omnilytics.foundation.units import Address, Hash32, Wei
 
+logging.getLogger("httpx").setLevel(logging.WARNING)  # its INFO lines show access keys in URLs
 _DEVELOPMENT_PREFIXES = {"anvil": "anvil", "hardhat": "hardhat", "edr": "hardhat"}
 
 # Members of a block header in order; those after the nonce came later (EIP-1559, 4895, 4844, 4788,
@@ -72,11 +72,9 @@ class JsonRpcChain(Chain):
         if not url.startswith(("http://", "https://")):
             raise ChainError("not an http URL", got=_shown(url), hint="http://127.0.0.1:8545")
         self._shown_url = _shown(url)
-        self._provider = HTTPProvider(
-            url,
-            request_kwargs={"timeout": timeout_seconds},
-            exception_retry_configuration=None,
-        )
+        self._url = url
+        self._client = httpx.Client(timeout=timeout_seconds)
+        weakref.finalize(self, self._client.close)
         version = str(self._ask("web3_clientVersion")).lower()
         prefix = next((name for name in _DEVELOPMENT_PREFIXES if version.startswith(name)), None)
         self._development = _DEVELOPMENT_PREFIXES[prefix] if prefix else None
@@ -199,7 +197,8 @@ class JsonRpcChain(Chain):
         self._ask("evm_mine")
 
     def close(self) -> None:
-        """Forget the node; its connections close with the process."""
+        """Close the connections to the node."""
+        self._client.close()
 
     def _development_kind(self) -> str:
         if self._development is None:
@@ -220,9 +219,11 @@ class JsonRpcChain(Chain):
         return _integer(self._ask(method, *parameters))
 
     def _ask(self, method: str, *parameters: object) -> Any:
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
         try:
-            response = self._provider.make_request(RPCEndpoint(method), list(parameters))
-        except (requests.RequestException, Web3Exception, ValueError, OSError) as error:
+            answer = self._client.post(self._url, json=request)
+            response = answer.raise_for_status().json()
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError, RecursionError) as error:
             raise ChainError(
                 f"no answer from the node ({type(error).__name__})",
                 got=self._shown_url,

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eth_account import Account
-
+from omnilytics.chain.keystore_cipher import STANDARD_COST, ScryptCost, decrypt, encrypt
 from omnilytics.foundation.errors import KeyMaterialError
 from omnilytics.foundation.units import Address, show_address
 from omnilytics.wire.signatures import SigningKey
@@ -67,8 +66,17 @@ def find_account(name: str, folder: Path) -> Path:
     return path
 
 
-def save_account(key: SigningKey, name: str, password: str, folder: Path) -> StoredAccount:
+def save_account(
+    key: SigningKey, name: str, password: str, folder: Path, *, cost: ScryptCost = STANDARD_COST
+) -> StoredAccount:
     """Encrypt a key into a new file that only its user can read.
+
+    Args:
+        key: What to encrypt.
+        name: Name of the file.
+        password: What the file opens with.
+        folder: Where to.
+        cost: What one guess at the password costs.
 
     Raises:
         KeyMaterialError: The name is taken or is no file name, or the password is too short.
@@ -78,7 +86,7 @@ def save_account(key: SigningKey, name: str, password: str, folder: Path) -> Sto
         raise KeyMaterialError(
             "the password is too short", want=f"{MIN_PASSWORD_CHARACTERS} characters"
         )
-    content = json.dumps(Account.encrypt(key.secret, password)).encode()
+    content = json.dumps(encrypt(key.secret, password, key.address, cost)).encode()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -101,14 +109,13 @@ def open_account(path: Path, password: str) -> SigningKey:
     """
     fields = _read(path)
     try:
-        secret = bytes(Account.decrypt(fields, password))
-    except (ValueError, KeyError, TypeError) as error:
+        key = SigningKey(decrypt(fields["crypto"], password))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise KeyMaterialError(
             "the key does not open: wrong password, or a damaged file",
             got=f"{path} ({type(error).__name__})",
             hint="check the password (--password-file)",
         ) from None
-    key = SigningKey(secret)
     stated = _stated_address(fields)
     if stated is not None and stated != key.address:
         raise KeyMaterialError(
@@ -139,14 +146,21 @@ def _read(path: Path) -> dict[str, Any]:
     if len(content) > MAX_FILE_BYTES:
         raise KeyMaterialError("no keystore: the file is too large", got=path)
     try:
-        fields = json.loads(content)
-        crypto = {key.lower(): value for key, value in fields.items()}["crypto"]
+        fields = _lower(json.loads(content))
+        crypto = fields["crypto"]
         usable = fields["version"] == 3 and _is_bounded(crypto["kdf"], crypto["kdfparams"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         usable = False
     if not usable:
         raise KeyMaterialError("no keystore V3", got=path, hint="omnilytics account list")
     return dict(fields)
+
+
+def _lower(value: Any) -> Any:
+    """Return JSON with the names of its members in lower case: programs differ in it."""
+    if not isinstance(value, dict):
+        return value
+    return {name.lower(): _lower(member) for name, member in value.items()}
 
 
 def _is_bounded(function: object, parameters: dict[str, Any]) -> bool:

@@ -11,13 +11,12 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
-from eth_account import Account
 from eth_hash.auto import keccak
 
 from omnilytics.chain.connection import Chain, RawReceipt
 from omnilytics.chain.outbox import MemoryOutbox, Outbox, OutgoingCall
+from omnilytics.chain.transaction import sign_transaction
 from omnilytics.foundation.errors import ChainError, FundsError, ResumableTimeoutError
 from omnilytics.foundation.units import Address, Hash32, Wei, show_address
 from omnilytics.wire.signatures import SigningKey
@@ -232,17 +231,13 @@ def signed_transaction(
 
     `fees_wei` is (max fee, priority fee) per gas, by default what the chain proposes.
     """
-    max_fee_wei, priority_fee_wei = fees_wei or chain.fees_wei()
-    fields: dict[str, Any] = {
-        "type": 2,
-        "chainId": chain.chain_id,
-        "nonce": nonce,
-        "data": data,
-        "value": value,
-        "gas": gas,
-        "maxFeePerGas": max_fee_wei,
-        "maxPriorityFeePerGas": priority_fee_wei,
-    }
-    if target is not None:
-        fields["to"] = target
-    return bytes(Account.sign_transaction(fields, private_key).raw_transaction)
+    return sign_transaction(
+        SigningKey(private_key),
+        chain_id=chain.chain_id,
+        nonce=nonce,
+        target=target,
+        data=data,
+        value=value,
+        gas=gas,
+        fees_wei=fees_wei or chain.fees_wei(),
+    )
