@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from omnilytics.chain.connection import connect
+from omnilytics.devnet.anvil import anvil_binary
 from omnilytics.foundation.errors import ChainError
 
-_TOOLS = Path(__file__).resolve().parents[2] / ".devnet" / "node_modules" / "@foundry-rs"
-
-
-def anvil_binary() -> Path | None:
-    """Return the binary (OMNILYTICS_ANVIL names another one), or None where there is none."""
-    named = os.environ.get("OMNILYTICS_ANVIL")
-    if named:
-        return Path(named)
-    return next(iter(_TOOLS.glob("anvil-*/bin/anvil")), None)
+__all__ = ["anvil_binary", "running_anvil"]
 
 
 @contextmanager

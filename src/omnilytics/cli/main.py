@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from omnilytics import __version__
-from omnilytics.cli import account, bench, config, demo, server
+from omnilytics.cli import account, bench, config, demo, devnet, server
 from omnilytics.cli.output import narrate
 
 application = typer.Typer(
@@ -24,6 +24,7 @@ application.add_typer(account.application, name="account")
 application.add_typer(server.application, name="server")
 application.add_typer(config.application, name="config")
 application.add_typer(bench.application, name="bench")
+application.add_typer(devnet.application, name="devnet")
 
 
 def _show_version(wanted: bool) -> None:
