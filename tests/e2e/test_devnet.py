@@ -7,14 +7,13 @@ import os
 import signal
 import socket
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from devnet import anvil_binary
+from devnet_command import devnet, omnilytics
 from server_process import wait_for
 
 from omnilytics.chain.account_files import open_signing_key
@@ -28,7 +27,6 @@ pytestmark = [
     pytest.mark.skipif(anvil_binary() is None, reason="needs anvil: make devnet-tools"),
 ]
 
-COMMAND = (sys.executable, "-c", "from omnilytics.cli.main import main; main()")
 SERVERS, OWNERS = 2, 1
 
 
@@ -44,27 +42,6 @@ class ClientFile(Settings):
     chain: ChainSection = ChainSection()
     keys: AccountSection = AccountSection()
     client: ClientSection = ClientSection()
-
-
-def omnilytics(*arguments: str, code: int = 0, **environment: str) -> str:
-    """Run a command; return what it printed on stdout."""
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        env={**os.environ, **environment},
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout if code == 0 or done.stdout else done.stderr
-
-
-def devnet(command: str, folder: Path, *options: str, code: int = 0) -> dict[str, Any]:
-    text = omnilytics("devnet", command, "--folder", str(folder), "--json", *options, code=code)
-    found: dict[str, Any] = json.loads(text)
-    return found
 
 
 def pids(found: dict[str, Any]) -> dict[str, int | None]:
