@@ -28,6 +28,7 @@ SERVER_WEI = Wei(10 * _ETHER)
 STAKE_WEI = Wei(_ETHER)
 OFFER = OfferRecord(min_fee_wei=Wei(_ETHER // 2_000), max_stake_wei=Wei(_ETHER // 10))
 POLL_SECONDS = 0.5
+_STALE_SECONDS = 180
 _PASSWORD_BYTES = 24
 _LEAST_FREE_BYTES = 100_000_000
 
@@ -60,6 +61,8 @@ def found_network(
         "market": show_address(market.address),
         "chain_id": chain.chain_id,
         "first_block": first_block,
+        "poll_seconds": POLL_SECONDS,
+        "stale_seconds": _STALE_SECONDS + 10 * plan.block_seconds,
     }
     servers = []
     for number in range(1, plan.ports.servers + 1):
@@ -104,7 +107,7 @@ def _make_server(
             "endpoint": endpoint,
         },
         "keys": {**_KEYS, "hpke_key": "hpke"},
-        "chain": {**chain_section, "poll_seconds": POLL_SECONDS},
+        "chain": chain_section,
         "rounds": {"recheck_seconds": 2 * POLL_SECONDS},
         "operations": {"listen": operations, "least_free_bytes": _LEAST_FREE_BYTES},
     }

@@ -129,6 +129,8 @@ def _restart(folder: NetworkFolder, network: Network, binary: Path, tell: Tell) 
         anvil = _start_anvil(folder, binary, network.port, network.block_seconds)
     chain = _connect(anvil, network.url)
     _check_market(chain, network)
+    if not runs:
+        chain.mine(1)  # the saved head is as old as the state
     chain.close()
     processes: dict[int, BackgroundProcess] = {}
     for number, server in enumerate(network.servers, start=1):
