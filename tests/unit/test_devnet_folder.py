@@ -200,3 +200,8 @@ def test_the_command_keeps_state_and_stays_on_this_machine(tmp_path: Path) -> No
     ):
         assert command[command.index(option) + 1] == value
     assert "--mixed-mining" in command
+
+
+def test_make_installs_the_version_that_is_advised() -> None:
+    makefile = Path(__file__).resolve().parents[2] / "Makefile"
+    assert f"\nANVIL := {anvil.VERSION}\n" in makefile.read_text()
