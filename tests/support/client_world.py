@@ -99,7 +99,9 @@ class Conductor:
         failure = None
         if self._still > MAX_STILL:
             states = [self.market.reader.round_state(task) for task in tasks]
-            failure = ConductorError(f"everybody waits: {states}, {self.market.chain.head()}, {self.market.chain.head_timestamp()} {steps}")
+            failure = ConductorError(
+                f"everybody waits: {states}, {self.market.chain.head()}, {self.market.chain.head_timestamp()} {steps}"
+            )
         for future in list(self._waiting.values()):
             if future.done():
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -14,17 +13,10 @@ from typing import Any
 import httpx
 
 from omnilytics.chain.connection import connect
+from omnilytics.devnet.anvil import anvil_binary
 from omnilytics.foundation.errors import ChainError
 
-_TOOLS = Path(__file__).resolve().parents[2] / ".devnet" / "node_modules" / "@foundry-rs"
-
-
-def anvil_binary() -> Path | None:
-    """Return the binary (OMNILYTICS_ANVIL names another one), or None where there is none."""
-    named = os.environ.get("OMNILYTICS_ANVIL")
-    if named:
-        return Path(named)
-    return next(iter(_TOOLS.glob("anvil-*/bin/anvil")), None)
+__all__ = ["Anvil", "anvil_at", "anvil_binary", "running_anvil"]
 
 
 class Anvil:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from omnilytics.chain.keystore import (
+    LIGHT_SCRYPT_N,
     MAX_FILE_BYTES,
     find_account,
     list_accounts,
@@ -147,3 +148,10 @@ def test_a_file_that_states_another_account(folder: Path, tmp_path: Path) -> Non
     path.write_text(json.dumps({**fields, "address": "00" * 20}))
     with pytest.raises(KeyMaterialError, match="another account"):
         open_account(path, PASSWORD)
+
+
+def test_a_light_cost_is_quick_and_opens_like_any_other(tmp_path: Path) -> None:
+    light = save_account(KEY, "light", PASSWORD, tmp_path, scrypt_n=LIGHT_SCRYPT_N)
+    parameters = json.loads(light.path.read_text())["crypto"]["kdfparams"]
+    assert parameters["n"] == LIGHT_SCRYPT_N
+    assert open_account(light.path, PASSWORD).address == KEY.address

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from omnilytics.chain.artefact import DEPLOYED
+from omnilytics.foundation.errors import ConfigError, KeyMaterialError, UsageError
 from omnilytics.foundation.settings import variable
 from omnilytics.service.metrics import Metrics
 from omnilytics.service.settings import SHUTDOWN_SECONDS, ServerSettings
@@ -77,6 +79,26 @@ def test_the_service_waits_for_the_end() -> None:
     assert int(seconds[1]) > SHUTDOWN_SECONDS
     for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet="):
         assert f"\n{line}\n" in text
+
+
+def test_the_service_never_gives_up_on_a_node() -> None:
+    unit, service = (DEPLOY / "omnilytics-server.service").read_text().split("[Service]")
+    assert "\nStartLimitIntervalSec=0\n" in unit
+    never = re.search(r"^RestartPreventExitStatus=([\d ]+)$", service, re.MULTILINE)
+    assert never is not None
+    lasting = {UsageError, ConfigError, KeyMaterialError}
+    assert set(map(int, never[1].split())) == {error.exit_code for error in lasting}
+
+
+def test_the_container_can_write_the_cache_of_its_kernels() -> None:
+    build, last = (DEPLOY / "Containerfile").read_text().split("\nFROM ")[1:]
+    (made,) = re.findall(r"NUMBA_CACHE_DIR=(\S+)", build)
+    (used,) = re.findall(r"NUMBA_CACHE_DIR=(\S+)", last)
+    assert made == used
+    assert f"\nCOPY --from=build --chown=10001:10001 {used} {used}\n" in last
+    assert f'"{used}"' in re.findall(r"^VOLUME (.*)$", last, re.MULTILINE)[0]
+    for contract in DEPLOYED:
+        assert f"/artefacts/{contract}.json" in build
 
 
 def test_the_container_has_no_root() -> None:

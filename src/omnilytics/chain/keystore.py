@@ -21,6 +21,8 @@ from omnilytics.wire.signatures import SigningKey
 
 MAX_FILE_BYTES = 64 << 10
 MIN_PASSWORD_CHARACTERS = 8
+LIGHT_SCRYPT_N = 1 << 12
+"""Milliseconds and 4 MiB a guess, instead of half a second and 256 MiB."""
 _MAX_SCRYPT_MEMORY_BYTES = 1 << 30
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -67,8 +69,18 @@ def find_account(name: str, folder: Path) -> Path:
     return path
 
 
-def save_account(key: SigningKey, name: str, password: str, folder: Path) -> StoredAccount:
+def save_account(
+    key: SigningKey, name: str, password: str, folder: Path, *, scrypt_n: int | None = None
+) -> StoredAccount:
     """Encrypt a key into a new file that only its user can read.
+
+    Args:
+        key: What to encrypt.
+        name: Name of the file.
+        password: What the file opens with.
+        folder: Where to.
+        scrypt_n: Cost of one guess at the password; by default what suits passwords that people
+            choose. `LIGHT_SCRYPT_N` is for random ones of 128 bits or more alone.
 
     Raises:
         KeyMaterialError: The name is taken or is no file name, or the password is too short.
@@ -78,7 +90,7 @@ def save_account(key: SigningKey, name: str, password: str, folder: Path) -> Sto
         raise KeyMaterialError(
             "the password is too short", want=f"{MIN_PASSWORD_CHARACTERS} characters"
         )
-    content = json.dumps(Account.encrypt(key.secret, password)).encode()
+    content = json.dumps(Account.encrypt(key.secret, password, "scrypt", scrypt_n)).encode()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from omnilytics import __version__
-from omnilytics.cli import account, bench, config, data, demo, doctor, market, server, task
+from omnilytics.cli import account, bench, config, data, demo, devnet, doctor, market, server, task
 from omnilytics.cli.output import narrate
 
 application = typer.Typer(
@@ -28,6 +28,7 @@ application.add_typer(task.application, name="task")
 application.add_typer(data.application, name="data")
 application.add_typer(config.application, name="config")
 application.add_typer(bench.application, name="bench")
+application.add_typer(devnet.application, name="devnet")
 
 
 def _show_version(wanted: bool) -> None:
