@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,6 +184,35 @@ def test_a_killed_server_keeps_every_receipt_it_gave(tmp_path: Path, url: str) -
             package = store.package(TASK, ROUND, address(f"owner {number}"), COMMITMENT)
             assert package == b"%d" % number + bytes(1_000)
         assert len(given) <= packages(store) <= len(given) + 1
+
+
+@pytest.mark.parametrize("place", ["nothing", "folder", "copy"])
+def test_nothing_is_acknowledged_into_a_database_file_that_is_gone(
+    tmp_path: Path, place: str
+) -> None:
+    """SQLite itself would go on, and lose it all with the process."""
+    path, moved = tmp_path / "server.db", tmp_path / "moved.db"
+    with opened(tmp_path, f"sqlite:///{path}") as store:
+        submit(store, 1, b"package")
+        path.rename(moved)
+        if place == "folder":
+            path.mkdir()
+        elif place == "copy":
+            shutil.copy(moved, path)
+        for _ in range(2):
+            with pytest.raises(StorageUnavailableError, match="gone or was replaced") as caught:
+                submit(store, 2, b"package")
+            assert "restore" in (caught.value.hint or "")
+        with pytest.raises(StorageUnavailableError, match="gone or was replaced"):
+            packages(store)
+        with pytest.raises(StorageUnavailableError, match="gone or was replaced"):
+            store.check_writable()
+        assert path.exists() == (place != "nothing")  # no empty database was begun
+        if place == "folder":
+            path.rmdir()
+        moved.rename(path)
+        submit(store, 2, b"package")  # nothing by hand, not even a restart
+        assert packages(store) == 2
 
 
 @pytest.fixture

@@ -108,6 +108,11 @@ class JsonRpcChain(Chain):
         """Return the timestamp of block `number`."""
         return _integer(_field(self._block(number), "timestamp"))
 
+    def head_timestamp(self) -> int:
+        """Return the timestamp of the latest block, in one question."""
+        block = self._ask("eth_getBlockByNumber", "latest", False)
+        return _integer(_field(block, "timestamp"))
+
     def balance(self, address: Address) -> Wei:
         """Return the balance at the latest block."""
         return Wei(self._number("eth_getBalance", _hex(address), "latest"))

@@ -21,7 +21,8 @@ def connect_market(settings: ChainSection) -> tuple[Chain, MarketReader]:
             "a setting is missing", want="chain.market", hint="the address of the market contract"
         )
     url = settings.url.get_secret_value()
-    chain = connect(url, timeout_seconds=settings.request_seconds)
+    # The market is shared: no process of it may move a chain on which others count on time.
+    chain = connect(url, timeout_seconds=settings.request_seconds, moves=False)
     if settings.chain_id is not None and chain.chain_id != settings.chain_id:
         raise ChainError("the node is on another chain", got=chain.chain_id, want=settings.chain_id)
     market = MarketReader(chain, Address(settings.market), first_block=settings.first_block)
