@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from omnilytics.foundation.errors import (
     ChainError,
+    ConflictError,
     MalformedError,
     OmniLyticsError,
     PeerError,
@@ -51,6 +52,7 @@ _STATUS: tuple[tuple[type[OmniLyticsError], int], ...] = (
     (NotFoundError, 404),
     (SlowBodyError, 408),
     (MalformedError, 400),
+    (ConflictError, 409),
     (VerificationError, 403),
     (UsageError, 400),
     (BusyError, 503),

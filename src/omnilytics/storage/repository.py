@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import CompoundSelect, bindparam, func, select, union
 
-from omnilytics.foundation.errors import ConfigError, VerificationError
+from omnilytics.foundation.errors import ConfigError, ConflictError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
 from omnilytics.storage import schema
 from omnilytics.storage.cursors import Cursors
@@ -235,7 +235,7 @@ class Repository:
     def claim_receipt(
         self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32
     ) -> None:
-        """Record that a receipt is given; raises VerificationError for a second commitment."""
+        """Record that a receipt is given; raises ConflictError for a second commitment."""
         columns = schema.receipts.c
         query = select(columns.commitment).where(
             columns.task == task, columns.round == round_number, columns.owner == owner
@@ -253,7 +253,7 @@ class Repository:
         if first is None:
             raise _forgotten(task, round_number)
         if first != commitment:
-            raise VerificationError(
+            raise ConflictError(
                 "the owner already submitted in this round",
                 got=commitment.hex(),
                 want=first.hex(),

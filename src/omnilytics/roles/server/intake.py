@@ -7,7 +7,7 @@ routes and must withstand any bytes.
 from __future__ import annotations
 
 from omnilytics.chain.records import Phase, RoundRecord
-from omnilytics.foundation.errors import VerificationError
+from omnilytics.foundation.errors import ConflictError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
 from omnilytics.protocol.certificate import check_certificate
 from omnilytics.protocol.context import RoundContext
@@ -136,7 +136,12 @@ class Intake:
             raise VerificationError("package for another server", got=header.server, want=server)
         kept = node.repository.add_held(task, round_number, server, owner, body)
         if kept != content_hash(body):
-            raise VerificationError("another package is already held", owner=show_address(owner))
+            raise ConflictError(
+                "another package is already held",
+                got=content_hash(body).hex(),
+                want=kept.hex(),
+                owner=show_address(owner),
+            )
         held = Held(
             task=task,
             round=round_number,
