@@ -10,20 +10,35 @@ import time
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import FastAPI, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 
+from omnilytics.api.documentation import (
+    WITH_BODY,
+    answers,
+    document,
+    done,
+    link,
+    operation_id,
+)
+from omnilytics.api.documentation import (
+    body as described_body,
+)
+from omnilytics.api.media import CborResponse, check_media_types
 from omnilytics.api.problems import NotFoundError, add_problem_handlers
 from omnilytics.api.work import InPlace, Work
 from omnilytics.foundation.errors import MalformedError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.roles.server import Server
 from omnilytics.transport.authentication import HEADER
-from omnilytics.transport.client import MEDIA_TYPE, aggregate_path, artefact_path
+from omnilytics.transport.client import HPKE_PATH, aggregate_path, artefact_path
 from omnilytics.transport.consents import CONSENTS_PATH, MAX_CONSENT_BYTES
 
 __all__ = ["NotFoundError", "create_application"]
 
 MAX_ARTEFACT_BYTES = 1 << 30
+ROUND_PREFIX = "/v1/tasks/{task}/rounds/{round_number}"
+_TO_BOARD = {"board": link("get_board", "task", "round_number", kinds="certificate")}
+_TO_HELD = {"what is held": link("get_held", "task", "round_number", "index", "owner")}
 
 TaskPath = Annotated[int, Path(ge=1, lt=1 << 63)]
 RoundPath = Annotated[int, Path(ge=1, lt=1 << 31)]
@@ -47,16 +62,28 @@ def create_application(
     work = work or InPlace()
     application = FastAPI(title="OmniLytics server", version="1")
     add_problem_handlers(application)
-    _add_consent_route(application, server, now, work)
-    _add_content_routes(application, server, now, work)
-    _add_round_routes(application, server, now, work)
+    router = APIRouter(
+        dependencies=[Depends(check_media_types)],
+        default_response_class=CborResponse,
+        generate_unique_id_function=operation_id,
+    )
+    _add_consent_route(router, server, now, work)
+    _add_content_routes(router, server, now, work)
+    _add_upload_routes(router, server, now, work)
+    _add_round_routes(router, server, now, work)
+    application.include_router(router)
+    document(application)
     return application
 
 
 def _add_consent_route(
-    application: FastAPI, server: Server, now: Callable[[], float], work: Work
+    router: APIRouter, server: Server, now: Callable[[], float], work: Work
 ) -> None:
-    @application.post(CONSENTS_PATH)
+    @router.post(
+        CONSENTS_PATH,
+        responses=answers("The signature of Consent.", *WITH_BODY),
+        openapi_extra=described_body("ConsentRequest"),
+    )
     async def post_consent(request: Request, authentication: Authentication = None) -> Response:
         """Agree to a task that is to be created (its model owner); returns the signature."""
         signed, sender = server.consenting.identify(authentication, int(now()))
@@ -71,9 +98,14 @@ def _add_consent_route(
 
 
 def _add_content_routes(
-    application: FastAPI, server: Server, now: Callable[[], float], work: Work
+    router: APIRouter, server: Server, now: Callable[[], float], work: Work
 ) -> None:
-    @application.put("/v1/tasks/{task}/artefacts/{name}", status_code=204)
+    @router.put(
+        "/v1/tasks/{task}/artefacts/{name}",
+        status_code=204,
+        responses=done("Stored.", *WITH_BODY, links={"what was stored": link("get_blob", "name")}),
+        openapi_extra=described_body("A specification or an artefact, at most 1 GiB."),
+    )
     async def put_artefact(
         task: TaskPath, name: HashPath, request: Request, authentication: Authentication = None
     ) -> Response:
@@ -94,18 +126,25 @@ def _add_content_routes(
         )
         return Response(status_code=204)
 
-    @application.get("/v1/blobs/{name}")
+    @router.get(HPKE_PATH, responses=answers("HpkeConfiguration"))
+    async def get_hpke_configuration() -> Response:
+        """Return the server's HPKE key; who seals believes the chain's registered key alone."""
+        return _content(await work.call(server.hpke_configuration))
+
+    @router.get("/v1/blobs/{name}", responses=answers("The content.", 404))
     async def get_blob(name: HashPath) -> Response:
         """Return published content by its BLAKE3 hash."""
         return _content(await work.call(lambda: server.blob(Hash32(bytes.fromhex(name)))))
 
 
-def _add_round_routes(
-    application: FastAPI, server: Server, now: Callable[[], float], work: Work
+def _add_upload_routes(
+    router: APIRouter, server: Server, now: Callable[[], float], work: Work
 ) -> None:
-    prefix = "/v1/tasks/{task}/rounds/{round_number}"
-
-    @application.put(prefix + "/submissions/{owner}")
+    @router.put(
+        ROUND_PREFIX + "/submissions/{owner}",
+        responses=answers("Envelope of Receipt", 409, *WITH_BODY, links=_TO_BOARD),
+        openapi_extra=described_body("SealedPackage for this server"),
+    )
     async def put_package(
         task: TaskPath,
         round_number: RoundPath,
@@ -130,7 +169,11 @@ def _add_round_routes(
         )
         return _content(receipt)
 
-    @application.put(prefix + "/held/{index}/{owner}")
+    @router.put(
+        ROUND_PREFIX + "/held/{index}/{owner}",
+        responses=answers("Envelope of Held", 409, *WITH_BODY, links=_TO_HELD),
+        openapi_extra=described_body("SealedPackage for the server of this index"),
+    )
     async def put_held(
         task: TaskPath,
         round_number: RoundPath,
@@ -157,7 +200,13 @@ def _add_round_routes(
         )
         return _content(held)
 
-    @application.get(prefix + "/held/{index}/{owner}")
+
+def _add_round_routes(
+    router: APIRouter, server: Server, now: Callable[[], float], work: Work
+) -> None:
+    prefix = ROUND_PREFIX
+
+    @router.get(prefix + "/held/{index}/{owner}", responses=answers("SealedPackage", 404))
     async def get_held(
         task: TaskPath, round_number: RoundPath, index: ServerPath, owner: OwnerPath
     ) -> Response:
@@ -170,7 +219,12 @@ def _add_round_routes(
             )
         )
 
-    @application.post(prefix + "/certificates", status_code=204)
+    @router.post(
+        prefix + "/certificates",
+        status_code=204,
+        responses=done("It is on the board.", *WITH_BODY, links=_TO_BOARD),
+        openapi_extra=described_body("Certificate, at most 64 KiB"),
+    )
     async def post_certificate(
         task: TaskPath, round_number: RoundPath, request: Request
     ) -> Response:
@@ -181,7 +235,12 @@ def _add_round_routes(
         )
         return Response(status_code=204)
 
-    @application.post(prefix + "/openings", status_code=204)
+    @router.post(
+        prefix + "/openings",
+        status_code=204,
+        responses=done("It is on the board.", *WITH_BODY),
+        openapi_extra=described_body("Opening"),
+    )
     async def post_opening(task: TaskPath, round_number: RoundPath, request: Request) -> Response:
         """Answer a complaint: an owner opens the package that a server could not use."""
         body = await _body(
@@ -190,7 +249,7 @@ def _add_round_routes(
         await work.run(lambda: server.accept_answer(TaskId(task), Round(round_number), body))
         return Response(status_code=204)
 
-    @application.get(prefix + "/board")
+    @router.get(prefix + "/board", responses=answers("Array of maps {kind, body}"))
     async def get_board(
         task: TaskPath,
         round_number: RoundPath,
@@ -203,7 +262,7 @@ def _add_round_routes(
             )
         )
 
-    @application.post(prefix + "/aggregate")
+    @router.post(prefix + "/aggregate", responses=answers("Array of sealed chunks", 415))
     async def post_aggregate(
         task: TaskPath, round_number: RoundPath, authentication: Authentication = None
     ) -> Response:
@@ -222,18 +281,25 @@ def _add_round_routes(
 
 async def _body(request: Request, limit: int) -> bytes:
     """Read a request's body; raises MalformedError once it exceeds `limit` bytes."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > limit:
+        raise _too_large(limit)  # before a byte of it is read
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise MalformedError("request too large", want=f"<= {limit} bytes")
+            raise _too_large(limit)
     return bytes(body)
+
+
+def _too_large(limit: int) -> MalformedError:
+    return MalformedError("request too large", want=f"<= {limit} bytes")
 
 
 def _content(content: bytes | None) -> Response:
     if content is None:
         raise NotFoundError("no such content")
-    return Response(content, media_type=MEDIA_TYPE)
+    return CborResponse(content)
 
 
 def _address(text: str) -> Address:

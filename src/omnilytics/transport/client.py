@@ -16,9 +16,14 @@ from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_add
 from omnilytics.transport.consents import CONSENTS_PATH, decode_consent
 from omnilytics.transport.meter import Meter
 from omnilytics.wire import cbor
+from omnilytics.wire.hpke_configuration import (
+    MAX_HPKE_CONFIGURATION_BYTES,
+    HpkeConfiguration,
+)
 from omnilytics.wire.record import Record
 
 MEDIA_TYPE = "application/vnd.omnilytics.v1+cbor"
+HPKE_PATH = "/v1/hpke-config"
 MAX_RESPONSE_BYTES = 256 << 20
 MAX_CALL_SECONDS = 120.0
 
@@ -41,6 +46,15 @@ class ServerClient:
     async def post_consent(self, body: bytes, headers: dict[str, str]) -> bytes:
         """Ask the server to agree to a task (model owner); returns its signature of `Consent`."""
         return decode_consent(await self._call("publish", "POST", CONSENTS_PATH, body, headers))
+
+    async def hpke_configuration(self) -> HpkeConfiguration:
+        """Fetch what the server says of its HPKE key.
+
+        For diagnosis: nothing is sealed to it. A package is sealed to the key that the chain
+        noted for the task, whatever the server says here.
+        """
+        body = await self._call("servers", "GET", HPKE_PATH)
+        return HpkeConfiguration.decode(body, max_bytes=MAX_HPKE_CONFIGURATION_BYTES)
 
     async def put_artefact(
         self, task: TaskId, content_hash: Hash32, content: bytes, headers: dict[str, str]
