@@ -63,6 +63,14 @@ class Submitting:
         http = self.world.market.network._clients[endpoint]
         return await http.request(method, endpoint + path, content=body, headers=headers)
 
+    async def part(
+        self, path: str, body: bytes, first: int, last: int, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        """Send bytes `first` to `last` of a body to server 1."""
+        signed = self.headers(path, body) if headers is None else headers
+        place = {"Content-Range": f"bytes {first}-{last}/{len(body)}"}
+        return await self.call("PUT", path, body[first : last + 1], signed | place)
+
     async def put(self, path: str, body: bytes) -> httpx.Response:
         """Send a body to server 1 in one request."""
         return await self.call("PUT", path, body, self.headers(path, body))

@@ -10,42 +10,42 @@ import time
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 
 from omnilytics.api.documentation import (
     WITH_BODY,
     answers,
+    describe_body,
     document,
     done,
     link,
     operation_id,
 )
-from omnilytics.api.documentation import (
-    body as described_body,
+from omnilytics.api.exchange import (
+    ROUND_PREFIX,
+    Authentication,
+    HashPath,
+    OwnerPath,
+    RoundPath,
+    ServerPath,
+    TaskPath,
+    content,
+    read_address,
+    read_body,
 )
 from omnilytics.api.media import CborResponse, check_media_types
 from omnilytics.api.problems import NotFoundError, add_problem_handlers
+from omnilytics.api.uploads import add_upload_routes
 from omnilytics.api.work import InPlace, Work
-from omnilytics.foundation.errors import MalformedError
-from omnilytics.foundation.units import Address, Hash32, Round, TaskId
+from omnilytics.foundation.units import Hash32, Round, TaskId
 from omnilytics.roles.server import Server
-from omnilytics.transport.authentication import HEADER
 from omnilytics.transport.client import HPKE_PATH, aggregate_path, artefact_path
 from omnilytics.transport.consents import CONSENTS_PATH, MAX_CONSENT_BYTES
 
 __all__ = ["NotFoundError", "create_application"]
 
 MAX_ARTEFACT_BYTES = 1 << 30
-ROUND_PREFIX = "/v1/tasks/{task}/rounds/{round_number}"
 _TO_BOARD = {"board": link("get_board", "task", "round_number", kinds="certificate")}
-_TO_HELD = {"what is held": link("get_held", "task", "round_number", "index", "owner")}
-
-TaskPath = Annotated[int, Path(ge=1, lt=1 << 63)]
-RoundPath = Annotated[int, Path(ge=1, lt=1 << 31)]
-OwnerPath = Annotated[str, Path(pattern="^0x[0-9a-f]{40}$")]
-HashPath = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
-ServerPath = Annotated[int, Path(ge=1, le=13)]
-Authentication = Annotated[str | None, Header(alias=HEADER)]
 
 
 def create_application(
@@ -69,7 +69,7 @@ def create_application(
     )
     _add_consent_route(router, server, now, work)
     _add_content_routes(router, server, now, work)
-    _add_upload_routes(router, server, now, work)
+    add_upload_routes(router, server, now, work)
     _add_round_routes(router, server, now, work)
     application.include_router(router)
     document(application)
@@ -82,13 +82,13 @@ def _add_consent_route(
     @router.post(
         CONSENTS_PATH,
         responses=answers("The signature of Consent.", *WITH_BODY),
-        openapi_extra=described_body("ConsentRequest"),
+        openapi_extra=describe_body("ConsentRequest"),
     )
     async def post_consent(request: Request, authentication: Authentication = None) -> Response:
         """Agree to a task that is to be created (its model owner); returns the signature."""
         signed, sender = server.consenting.identify(authentication, int(now()))
-        body = await _body(request, MAX_CONSENT_BYTES)
-        return _content(
+        body = await read_body(request, MAX_CONSENT_BYTES)
+        return content(
             await work.call(
                 lambda: server.consenting.consent(
                     body, path=CONSENTS_PATH, request=signed, sender=sender
@@ -104,7 +104,7 @@ def _add_content_routes(
         "/v1/tasks/{task}/artefacts/{name}",
         status_code=204,
         responses=done("Stored.", *WITH_BODY, links={"what was stored": link("get_blob", "name")}),
-        openapi_extra=described_body("A specification or an artefact, at most 1 GiB."),
+        openapi_extra=describe_body("A specification or an artefact, at most 1 GiB."),
     )
     async def put_artefact(
         task: TaskPath, name: HashPath, request: Request, authentication: Authentication = None
@@ -113,13 +113,13 @@ def _add_content_routes(
         signed = await work.call(
             lambda: server.intake.identify_model_owner(TaskId(task), authentication, int(now()))
         )
-        content = await _body(request, MAX_ARTEFACT_BYTES)
+        body = await read_body(request, MAX_ARTEFACT_BYTES)
         content_hash = Hash32(bytes.fromhex(name))
         await work.call(
             lambda: server.intake.store_artefact(
                 TaskId(task),
                 content_hash,
-                content,
+                body,
                 path=artefact_path(TaskId(task), content_hash),
                 request=signed,
             )
@@ -129,76 +129,12 @@ def _add_content_routes(
     @router.get(HPKE_PATH, responses=answers("HpkeConfiguration"))
     async def get_hpke_configuration() -> Response:
         """Return the server's HPKE key; who seals believes the chain's registered key alone."""
-        return _content(await work.call(server.hpke_configuration))
+        return content(await work.call(server.hpke_configuration))
 
     @router.get("/v1/blobs/{name}", responses=answers("The content.", 404))
     async def get_blob(name: HashPath) -> Response:
         """Return published content by its BLAKE3 hash."""
-        return _content(await work.call(lambda: server.blob(Hash32(bytes.fromhex(name)))))
-
-
-def _add_upload_routes(
-    router: APIRouter, server: Server, now: Callable[[], float], work: Work
-) -> None:
-    @router.put(
-        ROUND_PREFIX + "/submissions/{owner}",
-        responses=answers("Envelope of Receipt", 409, *WITH_BODY, links=_TO_BOARD),
-        openapi_extra=described_body("SealedPackage for this server"),
-    )
-    async def put_package(
-        task: TaskPath,
-        round_number: RoundPath,
-        owner: OwnerPath,
-        request: Request,
-        authentication: Authentication = None,
-    ) -> Response:
-        """Store this server's sealed package (its owner); returns the signed receipt."""
-        signed = server.intake.identify_owner(_address(owner), authentication, int(now()))
-        body = await _body(
-            request, await work.run(lambda: server.intake.package_limit(TaskId(task)))
-        )
-        receipt = await work.run(
-            lambda: server.intake.accept_package(
-                TaskId(task),
-                Round(round_number),
-                _address(owner),
-                body,
-                path=request.url.path,
-                request=signed,
-            )
-        )
-        return _content(receipt)
-
-    @router.put(
-        ROUND_PREFIX + "/held/{index}/{owner}",
-        responses=answers("Envelope of Held", 409, *WITH_BODY, links=_TO_HELD),
-        openapi_extra=described_body("SealedPackage for the server of this index"),
-    )
-    async def put_held(
-        task: TaskPath,
-        round_number: RoundPath,
-        index: ServerPath,
-        owner: OwnerPath,
-        request: Request,
-        authentication: Authentication = None,
-    ) -> Response:
-        """Keep another server's sealed package (its owner); returns the signed Held message."""
-        signed = server.intake.identify_owner(_address(owner), authentication, int(now()))
-        body = await _body(
-            request, await work.run(lambda: server.intake.package_limit(TaskId(task)))
-        )
-        held = await work.run(
-            lambda: server.intake.hold_package(
-                TaskId(task),
-                Round(round_number),
-                index,
-                _address(owner),
-                body,
-                path=request.url.path,
-                request=signed,
-            )
-        )
-        return _content(held)
+        return content(await work.call(lambda: server.blob(Hash32(bytes.fromhex(name)))))
 
 
 def _add_round_routes(
@@ -211,10 +147,10 @@ def _add_round_routes(
         task: TaskPath, round_number: RoundPath, index: ServerPath, owner: OwnerPath
     ) -> Response:
         """Return a sealed package kept for another server."""
-        return _content(
+        return content(
             await work.call(
                 lambda: server.held_package(
-                    TaskId(task), Round(round_number), index, _address(owner)
+                    TaskId(task), Round(round_number), index, read_address(owner)
                 )
             )
         )
@@ -223,13 +159,13 @@ def _add_round_routes(
         prefix + "/certificates",
         status_code=204,
         responses=done("It is on the board.", *WITH_BODY, links=_TO_BOARD),
-        openapi_extra=described_body("Certificate, at most 64 KiB"),
+        openapi_extra=describe_body("Certificate, at most 64 KiB"),
     )
     async def post_certificate(
         task: TaskPath, round_number: RoundPath, request: Request
     ) -> Response:
         """Publish an owner's certificate."""
-        body = await _body(request, 64 << 10)
+        body = await read_body(request, 64 << 10)
         await work.run(
             lambda: server.intake.accept_certificate(TaskId(task), Round(round_number), body)
         )
@@ -239,11 +175,11 @@ def _add_round_routes(
         prefix + "/openings",
         status_code=204,
         responses=done("It is on the board.", *WITH_BODY),
-        openapi_extra=described_body("Opening"),
+        openapi_extra=describe_body("Opening"),
     )
     async def post_opening(task: TaskPath, round_number: RoundPath, request: Request) -> Response:
         """Answer a complaint: an owner opens the package that a server could not use."""
-        body = await _body(
+        body = await read_body(
             request, await work.run(lambda: server.intake.package_limit(TaskId(task)))
         )
         await work.run(lambda: server.accept_answer(TaskId(task), Round(round_number), body))
@@ -256,7 +192,7 @@ def _add_round_routes(
         kinds: Annotated[str, Query(max_length=256)],
     ) -> Response:
         """Return the public records of the given kinds, separated by commas."""
-        return _content(
+        return content(
             await work.call(
                 lambda: server.board(TaskId(task), Round(round_number), tuple(kinds.split(",")))
             )
@@ -276,31 +212,4 @@ def _add_round_routes(
                 now=int(now()),
             )
         )
-        return _content(sealed)
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """Read a request's body; raises MalformedError once it exceeds `limit` bytes."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > limit:
-        raise _too_large(limit)  # before a byte of it is read
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
-    return bytes(body)
-
-
-def _too_large(limit: int) -> MalformedError:
-    return MalformedError("request too large", want=f"<= {limit} bytes")
-
-
-def _content(content: bytes | None) -> Response:
-    if content is None:
-        raise NotFoundError("no such content")
-    return CborResponse(content)
-
-
-def _address(text: str) -> Address:
-    return Address(bytes.fromhex(text[2:]))
+        return content(sealed)

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 
 from omnilytics.api.problems import PROBLEM_TYPE
 from omnilytics.transport.client import MEDIA_TYPE
+from omnilytics.transport.parts import UPLOAD_OFFSET
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -44,12 +45,17 @@ _TEXT = {
 _SECONDS = {"schema": {"type": "integer", "minimum": 0}, "description": "In seconds."}
 _ALWAYS = (400, 403, 406, 429, 500, 503)
 WITH_BODY = (408, 415)
+_OFFSET = {"schema": {"type": "integer", "minimum": 0}, "description": "Bytes that are here."}
+UPLOAD_ANSWER: dict[str, Any] = {
+    "description": "The part is stored; the upload is not whole.",
+    "headers": {UPLOAD_OFFSET: {**_OFFSET, "required": True}},
+}
 
 
-def body(what: str, *, required: bool = True) -> dict[str, Any]:
+def describe_body(what: str) -> dict[str, Any]:
     """Return the documentation of a request's body, for `openapi_extra`."""
     content = {MEDIA_TYPE: {"schema": _BINARY}}
-    return {"requestBody": {"description": what, "required": required, "content": content}}
+    return {"requestBody": {"description": what, "required": True, "content": content}}
 
 
 def answers(what: str, *problems: int, links: dict[str, Any] | None = None) -> Responses:
@@ -105,6 +111,8 @@ def _problem(status: int) -> dict[str, Any]:
         "description": _TEXT[status],
         "content": {PROBLEM_TYPE: {"schema": reference}},
     }
+    if status == 409:
+        described["headers"] = {UPLOAD_OFFSET: _OFFSET}
     if status in (429, 503):
         described["headers"] = {"Retry-After": {**_SECONDS, "required": True}}
     return described

@@ -21,6 +21,7 @@ from omnilytics.foundation.errors import (
     VerificationError,
 )
 from omnilytics.storage.errors import StorageUnavailableError
+from omnilytics.transport.parts import UPLOAD_OFFSET
 
 PROBLEM_TYPE = "application/problem+json"
 ERROR_KEY = "omnilytics.error"
@@ -112,6 +113,8 @@ def _headers(error: OmniLyticsError, status: int) -> dict[str, str]:
         headers["Retry-After"] = str(error.ids.get("retry_after_seconds", RETRY_AFTER_SECONDS))
     if isinstance(error, MediaTypeError):
         headers["Accept"] = str(error.want)
+    if "upload_offset" in error.ids:
+        headers[UPLOAD_OFFSET] = str(error.ids["upload_offset"])
     return headers
 
 

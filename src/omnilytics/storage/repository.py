@@ -30,6 +30,7 @@ from omnilytics.storage.files import ContentFiles, sync_folder
 from omnilytics.storage.jobs import Jobs
 from omnilytics.storage.migration import open_schema
 from omnilytics.storage.outbox import Outbox
+from omnilytics.storage.uploads import Uploads
 from omnilytics.wire.hashing import content_hash
 
 LOST = "lost"
@@ -101,6 +102,7 @@ class Repository:
         folder.chmod(0o700)  # it holds shares, whatever its mode was before
         self.folder = folder
         self.files = ContentFiles(folder / "content")
+        self.uploads = Uploads(folder / "uploads")
         self.database = Database(database_url or default_url(folder))
         self.cursors = Cursors(self.database)
         self.jobs = Jobs(self.database)

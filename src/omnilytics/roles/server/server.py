@@ -22,6 +22,7 @@ from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.server.releasing import Releasing
 from omnilytics.roles.server.sealing import Sealing, next_turn
 from omnilytics.roles.server.settling import GRACE_BLOCKS, CutOffs, Settling
+from omnilytics.roles.server.uploading import Uploading
 from omnilytics.roles.task_view import TaskView
 from omnilytics.wire import cbor
 from omnilytics.wire.hpke_configuration import HpkeConfiguration
@@ -44,6 +45,7 @@ class Server:
         self.node = node
         self.consenting = Consenting(node)
         self.intake = Intake(node)
+        self.uploading = Uploading(node, self.intake)
         self.complaints = Complaints(node, self.intake)
         self.sealing = Sealing(node, self.complaints)
         self.answering = self.make_answering()
