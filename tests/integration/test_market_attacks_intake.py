@@ -187,7 +187,7 @@ def test_an_owners_signed_request_serves_for_nothing_else(tmp_path: Path) -> Non
             assert [await _put(world, *attempt) for attempt in attempts] == [403] * len(attempts)
             assert await _put(world, 1, for_3, body, headers) == 200
             second = sign(for_3, bad)
-            assert await _put(world, 1, for_3, bad, second) == 403  # it holds one already
+            assert await _put(world, 1, for_3, bad, second) == 409  # it holds one already
             assert await _put(world, 1, for_3, body, headers) == 200  # a repeat changes nothing
             contribution = await owner.contribute(task, opened.round)
             assert len(contribution.certificate.receipts) == 5

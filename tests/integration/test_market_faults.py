@@ -588,7 +588,11 @@ def test_bonds_admit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             path = f"/v1/tasks/{task}/rounds/{opened.round}/submissions/0x{owner.address.hex()}"
             with pytest.raises(PeerError, match=r"403 .*asked back.*add_bond"):
                 await client.put_package(
-                    task, opened.round, owner.address, body, delivery._authenticate(path, body)
+                    task,
+                    opened.round,
+                    owner.address,
+                    body,
+                    lambda: delivery._authenticate(path, body),
                 )
             owner.writer.add_bond(Wei(1))  # it stays
             assert await owner.contribute(task, opened.round)

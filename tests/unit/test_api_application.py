@@ -49,6 +49,12 @@ ROUTES = [
 ]
 
 
+class Identified(tuple[str | None, int]):
+    """A request's header and time, in place of what is signed."""
+
+    body_hash = digest("body")
+
+
 class StandIn:
     """Records calls; answers them, or raises the given error."""
 
@@ -86,10 +92,10 @@ class StandIn:
         self._record("held", task, round_number, server, owner)
         return b"held" if server == 4 else None
 
-    def _identify(self, _who: object, header: str | None, now: int) -> tuple[str | None, int]:
+    def _identify(self, _who: object, header: str | None, now: int) -> Identified:
         if self._error is not None:
             raise self._error
-        return header, now
+        return Identified((header, now))
 
     async def _package_limit(self, task: TaskId) -> int:
         return self.package_limit
@@ -342,8 +348,8 @@ def test_the_client_and_the_application_agree() -> None:
             client = ServerClient("http://test", http)
             task, number = TaskId(3), Round(7)
             assert await client.blob("fetch", NAME) == b"content"
-            assert await client.put_package(task, number, OWNER, b"p", {}) == b"receipt"
-            assert await client.put_held(task, number, 4, OWNER, b"p", {}) == b"signed held"
+            assert await client.put_package(task, number, OWNER, b"p", dict) == b"receipt"
+            assert await client.put_held(task, number, 4, OWNER, b"p", dict) == b"signed held"
             assert await client.get_held(task, number, 4, OWNER) == b"held"
             await client.post_certificate(task, number, b"c")
             await client.put_artefact(task, NAME, b"a", {HEADER: "signed"})

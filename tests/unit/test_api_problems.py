@@ -25,6 +25,7 @@ from omnilytics.api.work import InPlace
 from omnilytics.foundation.errors import (
     ChainError,
     ConfigError,
+    ConflictError,
     MalformedError,
     OmniLyticsError,
     PeerError,
@@ -60,6 +61,7 @@ async def get(application: FastAPI, path: str = "/") -> httpx.Response:
         (NotFoundError, 404),
         (SlowBodyError, 408),
         (MalformedError, 400),
+        (ConflictError, 409),
         (VerificationError, 403),
         (UsageError, 400),
         (BusyError, 503),

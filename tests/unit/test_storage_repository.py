@@ -10,7 +10,7 @@ from threading import Barrier
 import pytest
 from wire_samples import address, digest
 
-from omnilytics.foundation.errors import ConfigError, VerificationError
+from omnilytics.foundation.errors import ConfigError, ConflictError
 from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.storage.repository import PublicRecord, Repository
 from omnilytics.wire.hashing import content_hash
@@ -116,11 +116,11 @@ def test_one_receipt_for_each_owner_and_round(reopen: Open) -> None:
     repository = reopen()
     repository.claim_receipt(TASK, ROUND, OWNER, FIRST)
     repository.claim_receipt(TASK, ROUND, OWNER, FIRST)
-    with pytest.raises(VerificationError, match="already submitted") as caught:
+    with pytest.raises(ConflictError, match="already submitted") as caught:
         repository.claim_receipt(TASK, ROUND, OWNER, SECOND)
     assert FIRST.hex() in str(caught.value)
     repository = reopen()
-    with pytest.raises(VerificationError, match="already submitted"):
+    with pytest.raises(ConflictError, match="already submitted"):
         repository.claim_receipt(TASK, ROUND, OWNER, SECOND)
     repository.claim_receipt(TASK, Round(3), OWNER, SECOND)
     repository.claim_receipt(TaskId(2), ROUND, OWNER, SECOND)

@@ -74,13 +74,13 @@ REQUESTS: list[tuple[Use, str, str, bytes]] = [
         b"artefact",
     ),
     (
-        lambda s: s.put_package(TASK, ROUND, OWNER, b"package", {HEADER: "signed"}),
+        lambda s: s.put_package(TASK, ROUND, OWNER, b"package", lambda: {HEADER: "signed"}),
         "PUT",
         f"{ROUND_PATH}/submissions/0x{OWNER.hex()}",
         b"package",
     ),
     (
-        lambda s: s.put_held(TASK, ROUND, 4, OWNER, b"sealed", {HEADER: "signed"}),
+        lambda s: s.put_held(TASK, ROUND, 4, OWNER, b"sealed", lambda: {HEADER: "signed"}),
         "PUT",
         f"{ROUND_PATH}/held/4/0x{OWNER.hex()}",
         b"sealed",
@@ -270,7 +270,7 @@ def test_the_meter_counts_both_ways() -> None:
     call(always(content=bytes(7)), blob, meter=meter)
     call(
         always(content=bytes(5)),
-        lambda s: s.put_package(TASK, ROUND, OWNER, bytes(100), {}),
+        lambda s: s.put_package(TASK, ROUND, OWNER, bytes(100), dict),
         meter=meter,
     )
     assert meter.bytes == {"fetch": 7, "submit": 105}

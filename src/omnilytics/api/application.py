@@ -10,27 +10,42 @@ import time
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import FastAPI, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 
+from omnilytics.api.documentation import (
+    WITH_BODY,
+    answers,
+    describe_body,
+    document,
+    done,
+    link,
+    operation_id,
+)
+from omnilytics.api.exchange import (
+    ROUND_PREFIX,
+    Authentication,
+    HashPath,
+    OwnerPath,
+    RoundPath,
+    ServerPath,
+    TaskPath,
+    content,
+    read_address,
+    read_body,
+)
+from omnilytics.api.media import CborResponse, check_media_types
 from omnilytics.api.problems import NotFoundError, add_problem_handlers
+from omnilytics.api.uploads import add_upload_routes
 from omnilytics.api.work import InPlace, Work
-from omnilytics.foundation.errors import MalformedError
-from omnilytics.foundation.units import Address, Hash32, Round, TaskId
+from omnilytics.foundation.units import Hash32, Round, TaskId
 from omnilytics.roles.server import Server
-from omnilytics.transport.authentication import HEADER
-from omnilytics.transport.client import MEDIA_TYPE, aggregate_path, artefact_path
+from omnilytics.transport.client import HPKE_PATH, aggregate_path, artefact_path
 from omnilytics.transport.consents import CONSENTS_PATH, MAX_CONSENT_BYTES
 
 __all__ = ["NotFoundError", "create_application"]
 
 MAX_ARTEFACT_BYTES = 1 << 30
-
-TaskPath = Annotated[int, Path(ge=1, lt=1 << 63)]
-RoundPath = Annotated[int, Path(ge=1, lt=1 << 31)]
-OwnerPath = Annotated[str, Path(pattern="^0x[0-9a-f]{40}$")]
-HashPath = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
-ServerPath = Annotated[int, Path(ge=1, le=13)]
-Authentication = Annotated[str | None, Header(alias=HEADER)]
+_TO_BOARD = {"board": link("get_board", "task", "round_number", kinds="certificate")}
 
 
 def create_application(
@@ -47,21 +62,33 @@ def create_application(
     work = work or InPlace()
     application = FastAPI(title="OmniLytics server", version="1")
     add_problem_handlers(application)
-    _add_consent_route(application, server, now, work)
-    _add_content_routes(application, server, now, work)
-    _add_round_routes(application, server, now, work)
+    router = APIRouter(
+        dependencies=[Depends(check_media_types)],
+        default_response_class=CborResponse,
+        generate_unique_id_function=operation_id,
+    )
+    _add_consent_route(router, server, now, work)
+    _add_content_routes(router, server, now, work)
+    add_upload_routes(router, server, now, work)
+    _add_round_routes(router, server, now, work)
+    application.include_router(router)
+    document(application)
     return application
 
 
 def _add_consent_route(
-    application: FastAPI, server: Server, now: Callable[[], float], work: Work
+    router: APIRouter, server: Server, now: Callable[[], float], work: Work
 ) -> None:
-    @application.post(CONSENTS_PATH)
+    @router.post(
+        CONSENTS_PATH,
+        responses=answers("The signature of Consent.", *WITH_BODY),
+        openapi_extra=describe_body("ConsentRequest"),
+    )
     async def post_consent(request: Request, authentication: Authentication = None) -> Response:
         """Agree to a task that is to be created (its model owner); returns the signature."""
         signed, sender = server.consenting.identify(authentication, int(now()))
-        body = await _body(request, MAX_CONSENT_BYTES)
-        return _content(
+        body = await read_body(request, MAX_CONSENT_BYTES)
+        return content(
             await work.call(
                 lambda: server.consenting.consent(
                     body, path=CONSENTS_PATH, request=signed, sender=sender
@@ -71,9 +98,14 @@ def _add_consent_route(
 
 
 def _add_content_routes(
-    application: FastAPI, server: Server, now: Callable[[], float], work: Work
+    router: APIRouter, server: Server, now: Callable[[], float], work: Work
 ) -> None:
-    @application.put("/v1/tasks/{task}/artefacts/{name}", status_code=204)
+    @router.put(
+        "/v1/tasks/{task}/artefacts/{name}",
+        status_code=204,
+        responses=done("Stored.", *WITH_BODY, links={"what was stored": link("get_blob", "name")}),
+        openapi_extra=describe_body("A specification or an artefact, at most 1 GiB."),
+    )
     async def put_artefact(
         task: TaskPath, name: HashPath, request: Request, authentication: Authentication = None
     ) -> Response:
@@ -81,129 +113,92 @@ def _add_content_routes(
         signed = await work.call(
             lambda: server.intake.identify_model_owner(TaskId(task), authentication, int(now()))
         )
-        content = await _body(request, MAX_ARTEFACT_BYTES)
+        body = await read_body(request, MAX_ARTEFACT_BYTES)
         content_hash = Hash32(bytes.fromhex(name))
         await work.call(
             lambda: server.intake.store_artefact(
                 TaskId(task),
                 content_hash,
-                content,
+                body,
                 path=artefact_path(TaskId(task), content_hash),
                 request=signed,
             )
         )
         return Response(status_code=204)
 
-    @application.get("/v1/blobs/{name}")
+    @router.get(HPKE_PATH, responses=answers("HpkeConfiguration"))
+    async def get_hpke_configuration() -> Response:
+        """Return the server's HPKE key; who seals believes the chain's registered key alone."""
+        return content(await work.call(server.hpke_configuration))
+
+    @router.get("/v1/blobs/{name}", responses=answers("The content.", 404))
     async def get_blob(name: HashPath) -> Response:
         """Return published content by its BLAKE3 hash."""
-        return _content(await work.call(lambda: server.blob(Hash32(bytes.fromhex(name)))))
+        return content(await work.call(lambda: server.blob(Hash32(bytes.fromhex(name)))))
 
 
 def _add_round_routes(
-    application: FastAPI, server: Server, now: Callable[[], float], work: Work
+    router: APIRouter, server: Server, now: Callable[[], float], work: Work
 ) -> None:
-    prefix = "/v1/tasks/{task}/rounds/{round_number}"
+    prefix = ROUND_PREFIX
 
-    @application.put(prefix + "/submissions/{owner}")
-    async def put_package(
-        task: TaskPath,
-        round_number: RoundPath,
-        owner: OwnerPath,
-        request: Request,
-        authentication: Authentication = None,
-    ) -> Response:
-        """Store this server's sealed package (its owner); returns the signed receipt."""
-        signed = server.intake.identify_owner(_address(owner), authentication, int(now()))
-        body = await _body(
-            request, await work.run(lambda: server.intake.package_limit(TaskId(task)))
-        )
-        receipt = await work.run(
-            lambda: server.intake.accept_package(
-                TaskId(task),
-                Round(round_number),
-                _address(owner),
-                body,
-                path=request.url.path,
-                request=signed,
-            )
-        )
-        return _content(receipt)
-
-    @application.put(prefix + "/held/{index}/{owner}")
-    async def put_held(
-        task: TaskPath,
-        round_number: RoundPath,
-        index: ServerPath,
-        owner: OwnerPath,
-        request: Request,
-        authentication: Authentication = None,
-    ) -> Response:
-        """Keep another server's sealed package (its owner); returns the signed Held message."""
-        signed = server.intake.identify_owner(_address(owner), authentication, int(now()))
-        body = await _body(
-            request, await work.run(lambda: server.intake.package_limit(TaskId(task)))
-        )
-        held = await work.run(
-            lambda: server.intake.hold_package(
-                TaskId(task),
-                Round(round_number),
-                index,
-                _address(owner),
-                body,
-                path=request.url.path,
-                request=signed,
-            )
-        )
-        return _content(held)
-
-    @application.get(prefix + "/held/{index}/{owner}")
+    @router.get(prefix + "/held/{index}/{owner}", responses=answers("SealedPackage", 404))
     async def get_held(
         task: TaskPath, round_number: RoundPath, index: ServerPath, owner: OwnerPath
     ) -> Response:
         """Return a sealed package kept for another server."""
-        return _content(
+        return content(
             await work.call(
                 lambda: server.held_package(
-                    TaskId(task), Round(round_number), index, _address(owner)
+                    TaskId(task), Round(round_number), index, read_address(owner)
                 )
             )
         )
 
-    @application.post(prefix + "/certificates", status_code=204)
+    @router.post(
+        prefix + "/certificates",
+        status_code=204,
+        responses=done("It is on the board.", *WITH_BODY, links=_TO_BOARD),
+        openapi_extra=describe_body("Certificate, at most 64 KiB"),
+    )
     async def post_certificate(
         task: TaskPath, round_number: RoundPath, request: Request
     ) -> Response:
         """Publish an owner's certificate."""
-        body = await _body(request, 64 << 10)
+        body = await read_body(request, 64 << 10)
         await work.run(
             lambda: server.intake.accept_certificate(TaskId(task), Round(round_number), body)
         )
         return Response(status_code=204)
 
-    @application.post(prefix + "/openings", status_code=204)
+    @router.post(
+        prefix + "/openings",
+        status_code=204,
+        responses=done("It is on the board.", *WITH_BODY),
+        openapi_extra=describe_body("Opening"),
+    )
     async def post_opening(task: TaskPath, round_number: RoundPath, request: Request) -> Response:
         """Answer a complaint: an owner opens the package that a server could not use."""
-        body = await _body(
+        body = await read_body(
             request, await work.run(lambda: server.intake.package_limit(TaskId(task)))
         )
         await work.run(lambda: server.accept_answer(TaskId(task), Round(round_number), body))
         return Response(status_code=204)
 
-    @application.get(prefix + "/board")
+    @router.get(prefix + "/board", responses=answers("Array of maps {kind, body}"))
     async def get_board(
         task: TaskPath,
         round_number: RoundPath,
         kinds: Annotated[str, Query(max_length=256)],
     ) -> Response:
         """Return the public records of the given kinds, separated by commas."""
-        return _content(
+        return content(
             await work.call(
                 lambda: server.board(TaskId(task), Round(round_number), tuple(kinds.split(",")))
             )
         )
 
-    @application.post(prefix + "/aggregate")
+    @router.post(prefix + "/aggregate", responses=answers("Array of sealed chunks", 415))
     async def post_aggregate(
         task: TaskPath, round_number: RoundPath, authentication: Authentication = None
     ) -> Response:
@@ -217,24 +212,4 @@ def _add_round_routes(
                 now=int(now()),
             )
         )
-        return _content(sealed)
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """Read a request's body; raises MalformedError once it exceeds `limit` bytes."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise MalformedError("request too large", want=f"<= {limit} bytes")
-    return bytes(body)
-
-
-def _content(content: bytes | None) -> Response:
-    if content is None:
-        raise NotFoundError("no such content")
-    return Response(content, media_type=MEDIA_TYPE)
-
-
-def _address(text: str) -> Address:
-    return Address(bytes.fromhex(text[2:]))
+        return content(sealed)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from omnilytics.foundation.errors import (
     ChainError,
+    ConflictError,
     MalformedError,
     OmniLyticsError,
     PeerError,
@@ -22,6 +23,7 @@ from omnilytics.foundation.errors import (
     VerificationError,
 )
 from omnilytics.storage.errors import StorageUnavailableError
+from omnilytics.transport.parts import UPLOAD_OFFSET
 
 PROBLEM_TYPE = "application/problem+json"
 ERROR_KEY = "omnilytics.error"
@@ -35,6 +37,18 @@ class NotFoundError(OmniLyticsError):
     """Content that this server does not have."""
 
     code = "not-found"
+
+
+class MediaTypeError(OmniLyticsError):
+    """A body of a type that this version does not take."""
+
+    code = "media-type"
+
+
+class NotAcceptableError(OmniLyticsError):
+    """A request that takes no answer of the type that this version gives."""
+
+    code = "not-acceptable"
 
 
 class BusyError(OmniLyticsError):
@@ -55,6 +69,9 @@ _STATUS: tuple[tuple[type[OmniLyticsError], int], ...] = (
     (NotFoundError, 404),
     (SlowBodyError, 408),
     (MalformedError, 400),
+    (ConflictError, 409),
+    (NotAcceptableError, 406),
+    (MediaTypeError, 415),
     (VerificationError, 403),
     (UsageError, 400),
     (BusyError, 503),
@@ -100,9 +117,20 @@ async def _defect(_request: Request, _error: Exception) -> JSONResponse:
     return _answer(OmniLyticsError("the server failed on this request"), 500)
 
 
+def _headers(error: OmniLyticsError, status: int) -> dict[str, str]:
+    headers = {}
+    if status in (429, 503):
+        headers["Retry-After"] = str(error.ids.get("retry_after_seconds", RETRY_AFTER_SECONDS))
+    if isinstance(error, MediaTypeError):
+        headers["Accept"] = str(error.want)
+    if "upload_offset" in error.ids:
+        headers[UPLOAD_OFFSET] = str(error.ids["upload_offset"])
+    return headers
+
+
 def _answer(error: OmniLyticsError, status: int) -> JSONResponse:
     body = {"type": f"urn:omnilytics:{error.code}", "title": error.message, "status": status}
     details = error.as_dict() if status < 500 else {"code": error.code}  # own trouble stays in logs
     body |= {name: value for name, value in details.items() if name != "message"}
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
+    headers = _headers(error, status)
     return JSONResponse(body, status_code=status, media_type=PROBLEM_TYPE, headers=headers)

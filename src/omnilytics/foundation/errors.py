@@ -119,6 +119,12 @@ class MalformedError(VerificationError):
     code = "malformed"
 
 
+class ConflictError(VerificationError):
+    """Something that differs from what was taken first and cannot be taken back."""
+
+    code = "conflict"
+
+
 class ModelError(ConfigError):
     """A model, a loss or a gradient that the market cannot carry."""
 

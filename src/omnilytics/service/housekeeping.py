@@ -45,9 +45,14 @@ class Housekeeping:
         if time.monotonic() < self._due_at:
             return
         self._due_at = time.monotonic() + self._settings.every_seconds
+        finished = list(finished_rounds(self._market, self._server))
+        uploads = self._repository.uploads
+        dropped = uploads.drop_idle() + sum(
+            uploads.drop_round(each.task, each.round) for each in finished
+        )
         collected = collect_garbage(
             self._repository,
-            list(finished_rounds(self._market, self._server)),
+            finished,
             int(time.time()),
             self._settings.policy(),
         )
@@ -57,6 +62,7 @@ class Housekeeping:
             rounds=len(collected.rounds),
             packages=collected.packages + collected.held_packages,
             files=collected.files,
+            partial_uploads=dropped,
             freed_bytes=collected.bytes_freed,
         )
 

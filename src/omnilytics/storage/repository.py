@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import CompoundSelect, bindparam, func, select, union
 
-from omnilytics.foundation.errors import ConfigError, VerificationError
+from omnilytics.foundation.errors import ConfigError, ConflictError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
 from omnilytics.storage import schema
 from omnilytics.storage.database import FILES_LOCK, Database, default_url
@@ -29,6 +29,7 @@ from omnilytics.storage.files import ContentFiles, sync_folder
 from omnilytics.storage.jobs import Jobs
 from omnilytics.storage.migration import open_schema
 from omnilytics.storage.outbox import Outbox
+from omnilytics.storage.uploads import Uploads
 from omnilytics.wire.hashing import content_hash
 
 LOST = "lost"
@@ -100,6 +101,7 @@ class Repository:
         folder.chmod(0o700)  # it holds shares, whatever its mode was before
         self.folder = folder
         self.files = ContentFiles(folder / "content")
+        self.uploads = Uploads(folder / "uploads")
         self.database = Database(database_url or default_url(folder))
         self.jobs = Jobs(self.database)
         self.outbox = Outbox(self.database)
@@ -233,7 +235,7 @@ class Repository:
     def claim_receipt(
         self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32
     ) -> None:
-        """Record that a receipt is given; raises VerificationError for a second commitment."""
+        """Record that a receipt is given; raises ConflictError for a second commitment."""
         columns = schema.receipts.c
         query = select(columns.commitment).where(
             columns.task == task, columns.round == round_number, columns.owner == owner
@@ -251,7 +253,7 @@ class Repository:
         if first is None:
             raise _forgotten(task, round_number)
         if first != commitment:
-            raise VerificationError(
+            raise ConflictError(
                 "the owner already submitted in this round",
                 got=commitment.hex(),
                 want=first.hex(),

@@ -8,6 +8,9 @@ checked by the caller; nothing here trusts it.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
+from collections.abc import Callable
 
 import httpx
 
@@ -15,12 +18,28 @@ from omnilytics.foundation.errors import MalformedError, PeerError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
 from omnilytics.transport.consents import CONSENTS_PATH, decode_consent
 from omnilytics.transport.meter import Meter
+from omnilytics.transport.parts import CONTENT_RANGE, Part
+from omnilytics.transport.retries import (
+    PARTS_ABOVE_BYTES,
+    Answer,
+    BrokenError,
+    patiently,
+    send_in_parts,
+)
 from omnilytics.wire import cbor
+from omnilytics.wire.hpke_configuration import (
+    MAX_HPKE_CONFIGURATION_BYTES,
+    HpkeConfiguration,
+)
 from omnilytics.wire.record import Record
 
+Sign = Callable[[], dict[str, str]]
+"""Makes the header of a request afresh: a long upload outlasts a signature's time."""
 MEDIA_TYPE = "application/vnd.omnilytics.v1+cbor"
+HPKE_PATH = "/v1/hpke-config"
 MAX_RESPONSE_BYTES = 256 << 20
 MAX_CALL_SECONDS = 120.0
+RESIGN_SECONDS = 100.0
 
 
 class BoardItem(Record):
@@ -42,6 +61,15 @@ class ServerClient:
         """Ask the server to agree to a task (model owner); returns its signature of `Consent`."""
         return decode_consent(await self._call("publish", "POST", CONSENTS_PATH, body, headers))
 
+    async def hpke_configuration(self) -> HpkeConfiguration:
+        """Fetch what the server says of its HPKE key.
+
+        For diagnosis: nothing is sealed to it. A package is sealed to the key that the chain
+        noted for the task, whatever the server says here.
+        """
+        body = await self._call("servers", "GET", HPKE_PATH)
+        return HpkeConfiguration.decode(body, max_bytes=MAX_HPKE_CONFIGURATION_BYTES)
+
     async def put_artefact(
         self, task: TaskId, content_hash: Hash32, content: bytes, headers: dict[str, str]
     ) -> None:
@@ -59,11 +87,10 @@ class ServerClient:
         round_number: Round,
         owner: Address,
         body: bytes,
-        headers: dict[str, str],
+        sign: Sign,
     ) -> bytes:
         """Send a sealed package (its owner); returns the signed receipt."""
-        path = package_path(task, round_number, owner)
-        return await self._call("submit", "PUT", path, body, headers)
+        return await self._upload(package_path(task, round_number, owner), body, sign)
 
     async def put_held(
         self,
@@ -72,11 +99,10 @@ class ServerClient:
         server: int,
         owner: Address,
         body: bytes,
-        headers: dict[str, str],
+        sign: Sign,
     ) -> bytes:
         """Leave another server's sealed package (its owner); returns the signed Held message."""
-        path = held_path(task, round_number, server, owner)
-        return await self._call("submit", "PUT", path, body, headers)
+        return await self._upload(held_path(task, round_number, server, owner), body, sign)
 
     async def get_held(
         self, task: TaskId, round_number: Round, server: int, owner: Address
@@ -86,11 +112,13 @@ class ServerClient:
 
     async def post_certificate(self, task: TaskId, round_number: Round, body: bytes) -> None:
         """Publish an owner's certificate."""
-        await self._call("submit", "POST", f"{_round_path(task, round_number)}/certificates", body)
+        path = f"{_round_path(task, round_number)}/certificates"
+        await patiently(lambda: self._call("submit", "POST", path, body))
 
     async def post_opening(self, task: TaskId, round_number: Round, body: bytes) -> None:
         """Answer a complaint with the opening of a package (owner)."""
-        await self._call("submit", "POST", f"{_round_path(task, round_number)}/openings", body)
+        path = f"{_round_path(task, round_number)}/openings"
+        await patiently(lambda: self._call("submit", "POST", path, body))
 
     async def board(
         self, phase: str, task: TaskId, round_number: Round, kinds: tuple[str, ...]
@@ -113,6 +141,22 @@ class ServerClient:
             raise MalformedError("aggregate is not a list of chunks")
         return chunks
 
+    async def _upload(self, path: str, body: bytes, sign: Sign) -> bytes:
+        """Send a body whole or, where it is large, in parts; take up what broke off."""
+        if len(body) > PARTS_ABOVE_BYTES:
+            signed = _resigned(sign)
+            return await send_in_parts(
+                body, lambda *sent: self._send_part(path, signed(), *sent), self.endpoint
+            )
+        return await patiently(lambda: self._call("submit", "PUT", path, body, sign()))
+
+    async def _send_part(
+        self, path: str, headers: dict[str, str], method: str, content: bytes, part: Part | None
+    ) -> Answer:
+        if part is not None:
+            headers = {**headers, CONTENT_RANGE: str(part)}
+        return await self._exchange("submit", method, path, content, headers)
+
     async def _call(
         self,
         phase: str,
@@ -121,6 +165,19 @@ class ServerClient:
         body: bytes = b"",
         headers: dict[str, str] | None = None,
     ) -> bytes:
+        answer = await self._exchange(phase, method, path, body, headers)
+        if answer.status >= 400:
+            raise answer.refusal(self.endpoint)
+        return answer.content
+
+    async def _exchange(
+        self,
+        phase: str,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
         headers = {"Content-Type": MEDIA_TYPE, **(headers or {})}
         url = _url(self.endpoint, path)
         try:
@@ -128,15 +185,13 @@ class ServerClient:
                 asyncio.timeout(MAX_CALL_SECONDS),  # whatever the pace at which a peer trickles
                 self._http.stream(method, url, content=body, headers=headers) as response,
             ):
-                answer = await self._read_bounded(response)
+                content = await self._read_bounded(response)
         except (httpx.HTTPError, TimeoutError) as error:
-            raise PeerError(
+            raise BrokenError(
                 "server does not answer", got=type(error).__name__, endpoint=self.endpoint
             ) from None
-        self._meter.add_bytes(phase, len(body) + len(answer))
-        if response.status_code >= 400:
-            raise _problem(self.endpoint, response, answer)
-        return answer
+        self._meter.add_bytes(phase, len(body) + len(content))
+        return Answer(response.status_code, response.headers, content)
 
     async def _read_bounded(self, response: httpx.Response) -> bytes:
         chunks, size = [], 0
@@ -148,6 +203,19 @@ class ServerClient:
                 )
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+def _resigned(sign: Sign) -> Sign:
+    """Return what signs anew now and then: each time costs a hash of the whole body."""
+    made_at, headers = -math.inf, dict[str, str]()
+
+    def signed() -> dict[str, str]:
+        nonlocal made_at, headers
+        if time.monotonic() - made_at >= RESIGN_SECONDS:
+            made_at, headers = time.monotonic(), sign()
+        return headers
+
+    return signed
 
 
 def artefact_path(task: TaskId, content_hash: Hash32) -> str:
@@ -184,11 +252,3 @@ def _url(endpoint: str, path: str) -> httpx.URL:
     if not usable:
         raise PeerError("server has an unusable endpoint", endpoint=ascii(endpoint)[:256])
     return url
-
-
-def _problem(endpoint: str, response: httpx.Response, answer: bytes) -> PeerError:
-    """Turn problem+json (RFC 9457) of a peer into an error that quotes a bounded part of it."""
-    detail = answer[:400].decode("utf-8", "replace")
-    return PeerError(
-        "server refused the request", got=f"{response.status_code} {detail}", endpoint=endpoint
-    )

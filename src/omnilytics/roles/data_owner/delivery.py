@@ -80,7 +80,7 @@ class Delivery:
                 self.context.round,
                 self.key.address,
                 body,
-                self._authenticate(path, body),
+                lambda: self._authenticate(path, body),
             )
             signed = decode_signed(answer)
             want = Receipt(
@@ -128,7 +128,7 @@ class Delivery:
                 header.server,
                 self.key.address,
                 body,
-                self._authenticate(path, body),
+                lambda: self._authenticate(path, body),
             )
             signed = decode_signed(answer)
             if signed.message != want or signed.signer(self.context.domain) != member.address:

@@ -7,7 +7,7 @@ routes and must withstand any bytes.
 from __future__ import annotations
 
 from omnilytics.chain.records import Phase, RoundRecord
-from omnilytics.foundation.errors import VerificationError
+from omnilytics.foundation.errors import ConflictError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
 from omnilytics.protocol.certificate import check_certificate
 from omnilytics.protocol.context import RoundContext
@@ -136,7 +136,12 @@ class Intake:
             raise VerificationError("package for another server", got=header.server, want=server)
         kept = node.repository.add_held(task, round_number, server, owner, body)
         if kept != content_hash(body):
-            raise VerificationError("another package is already held", owner=show_address(owner))
+            raise ConflictError(
+                "another package is already held",
+                got=content_hash(body).hex(),
+                want=kept.hex(),
+                owner=show_address(owner),
+            )
         held = Held(
             task=task,
             round=round_number,
@@ -173,12 +178,22 @@ class Intake:
         check_admitted(self._node.market, view.parameters.admission, owner)
         context = round_context(self._node.market, task, round_number)
         check_header(header, parameters=view.parameters, context=context)
-        repository = self._node.repository
-        stored = repository.owner_count(task, round_number)
-        full = stored >= OPEN_ADMISSION_FACTOR * view.parameters.max_owners
-        if full and not repository.knows_owner(task, round_number, owner):
-            raise VerificationError("the round is full", got=stored)
+        self._check_room(view, round_number, owner)
         return view, context, sealed
+
+    async def check_takes(self, task: TaskId, round_number: Round, owner: Address) -> None:
+        """Raise VerificationError unless the round takes a package of this owner now."""
+        view = await self._node.view(task)
+        check_admitted(self._node.market, view.parameters.admission, owner)
+        self._check_room(view, round_number, owner)
+        self._open_round(view, round_number)
+
+    def _check_room(self, view: TaskView, round_number: Round, owner: Address) -> None:
+        repository = self._node.repository
+        stored = repository.owner_count(view.task, round_number)
+        full = stored >= OPEN_ADMISSION_FACTOR * view.parameters.max_owners
+        if full and not repository.knows_owner(view.task, round_number, owner):
+            raise VerificationError("the round is full", got=stored)
 
     def _open_round(self, view: TaskView, round_number: Round) -> RoundRecord:
         """Return the round's state; raises VerificationError unless it takes submissions now."""

@@ -22,8 +22,10 @@ from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.server.releasing import Releasing
 from omnilytics.roles.server.sealing import Sealing, next_turn
 from omnilytics.roles.server.settling import GRACE_BLOCKS, CutOffs, Settling
+from omnilytics.roles.server.uploading import Uploading
 from omnilytics.roles.task_view import TaskView
 from omnilytics.wire import cbor
+from omnilytics.wire.hpke_configuration import HpkeConfiguration
 from omnilytics.wire.package import Opening
 
 
@@ -43,6 +45,7 @@ class Server:
         self.node = node
         self.consenting = Consenting(node)
         self.intake = Intake(node)
+        self.uploading = Uploading(node, self.intake)
         self.complaints = Complaints(node, self.intake)
         self.sealing = Sealing(node, self.complaints)
         self.answering = self.make_answering()
@@ -53,6 +56,11 @@ class Server:
     def make_answering(self) -> Answering:
         """Return the part that answers challenges; tests and the demo put a liar here."""
         return Answering(self.node, self.sealing, self.complaints)
+
+    def hpke_configuration(self) -> bytes:
+        """Return what this server says of its HPKE key; nobody need believe it."""
+        node = self.node
+        return HpkeConfiguration(server=node.address, public_key=node.hpke_key.public).encode()
 
     def board(self, task: TaskId, round_number: Round, kinds: tuple[str, ...]) -> bytes:
         """Return the public records of these kinds, as CBOR."""
