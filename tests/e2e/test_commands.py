@@ -136,8 +136,8 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
         servers = [
             new_server(folder / f"server-{number}", chain, url, address) for number in range(1, 6)
         ]
-        for running in [stack.enter_context(running_server(files)) for files in servers]:
-            running.wait_ready()
+        for files in servers:  # one after another: a start takes a whole core
+            stack.enter_context(running_server(files)).wait_ready()
         yield Market(chain, url, address, servers, deployer)
         chain.close()
 
