@@ -10,26 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from client_world import Conductor, client_world
+from client_world import client_world
 
-import omnilytics
 from omnilytics.client import buyer as buyer_module
-from omnilytics.client import files
 from omnilytics.client import seller as seller_module
-from omnilytics.client.bought import BoughtRound
 from omnilytics.client.connection import Connection
 from omnilytics.client.settings import ClientSettings
-from omnilytics.foundation.errors import ConfigError, KeyMaterialError, UsageError
-from omnilytics.foundation.units import show_address
 from omnilytics.learning.datasets import Batch
 
 PAGE = Path(__file__).parents[2] / "docs" / "python-api.md"
-TERMS = {"rounds": 2, "max_owners": 3, "scales": None}
-
-
-def small_net(seed: int = 0) -> torch.nn.Sequential:
-    torch.manual_seed(seed)
-    return torch.nn.Sequential(torch.nn.Linear(30, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
 
 
 def in_threads(*works: Callable[[], None]) -> None:
@@ -39,7 +28,7 @@ def in_threads(*works: Callable[[], None]) -> None:
     def guarded(work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # noqa: BLE001 - raised again below
+        except BaseException as error:
             problems.append(error)
 
     threads = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
