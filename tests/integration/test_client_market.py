@@ -19,12 +19,6 @@ from omnilytics.client.settings import ClientSettings
 from omnilytics.learning.datasets import Batch
 
 PAGE = Path(__file__).parents[2] / "docs" / "python-api.md"
-TERMS = {"rounds": 2, "max_owners": 3, "scales": None}
-
-
-def small_net(seed: int = 0) -> torch.nn.Sequential:
-    torch.manual_seed(seed)
-    return torch.nn.Sequential(torch.nn.Linear(30, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
 
 
 def in_threads(*works: Callable[[], None]) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from omnilytics.chain.records import Phase
 from omnilytics.client.connection import Connection
 from omnilytics.demo.market import DemoMarket, set_up_market
 from omnilytics.demo.options import check_options
@@ -36,6 +35,8 @@ class Conductor:
         self._clients: set[str] = set()
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._still = 0
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def connection(self, name: str, data: Path) -> Connection:
         """Return a client's connection: "buyer" or "owner-K", K from 1."""
@@ -71,18 +72,20 @@ class Conductor:
         future = asyncio.get_running_loop().create_future()
         self._waiting[name] = future
         if set(self._waiting) >= self._clients:
-            asyncio.get_running_loop().call_soon(lambda: self._tasks.append(self._start()))
+            task = asyncio.get_running_loop().create_task(self._move())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         try:
             await future
         finally:
-            self._waiting.pop(name, None)
-
-    _tasks: list[asyncio.Task[None]]
-
-    def _start(self) -> asyncio.Task[None]:
-        return asyncio.get_running_loop().create_task(self._move())
+            if self._waiting.get(name) is future:
+                del self._waiting[name]
 
     async def _move(self) -> None:
+        async with self._turn:
+            await self._move_once()
+
+    async def _move_once(self) -> None:
         if not self._waiting or not set(self._waiting) >= self._clients:
             return
         tasks = [TaskId(each) for each in range(1, self.market.reader.task_count() + 1)]
@@ -95,14 +98,13 @@ class Conductor:
         ]
         self._still = 0 if any(step.changed for step in steps) else self._still + 1
         if self._still >= 2 and self._still % 2 == 0:  # all have looked since the last move
-            self._advance(tasks, steps)
+            self._advance(steps)
         failure = None
         if self._still > MAX_STILL:
             states = [self.market.reader.round_state(task) for task in tasks]
-            failure = ConductorError(
-                f"everybody waits: {states}, {self.market.chain.head()}, {self.market.chain.head_timestamp()} {steps}"
-            )
-        for future in list(self._waiting.values()):
+            failure = ConductorError(f"everybody waits: {states}, {steps}")
+        released, self._waiting = self._waiting, {}  # whoever waits again waits anew
+        for future in released.values():
             if future.done():
                 continue
             if failure:
@@ -110,13 +112,12 @@ class Conductor:
             else:
                 future.set_result(None)
 
-    def _advance(self, tasks: list[TaskId], steps: list[StepResult]) -> None:
+    def _advance(self, steps: list[StepResult]) -> None:
         chain = self.market.chain
         times = [step.wait_for_time for step in steps if step.wait_for_time is not None]
         blocks = [step.wait_for_block for step in steps if step.wait_for_block is not None]
         ahead = [moment for moment in times if moment > chain.head_timestamp()]
-        states = [self.market.reader.round_state(task) for task in tasks]
-        if ahead and any(state.phase is Phase.OPEN for state in states):
+        if ahead:
             chain.wait_for_time(min(ahead))
         elif later := [block for block in blocks if block > chain.head()]:
             chain.wait_for_block(min(later))
@@ -131,7 +132,6 @@ def client_world(folder: Path) -> Iterator[Conductor]:
     market = set_up_market(options, folder)
     loop = LoopThread("market")
     conductor = Conductor(market, loop)
-    conductor._tasks = []
     try:
         yield conductor
     finally:
