@@ -169,7 +169,7 @@ def board_fills(folder: Path) -> bool:
             manifest = world.manifest([certificate.model_copy(update={"held": held})])
             assert manifest.root() == bench.case.sealed.submissions_root
             item = BoardItem(kind=board.MANIFEST, body=manifest.encode())
-            bench.servers[3].sealing._keep(bench.view, bench.state, item)
+            bench.servers[3].sealing._keep_proposed(bench.view, bench.state, item)
         return len(bench._records(3, board.MANIFEST)) > 1
     finally:
         bench.close()

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from devnet import anvil_binary, running_anvil
-from postgres_cluster import cluster, why_not
+from devnet import anvil_at, anvil_binary, running_anvil
+from distributed import Distributed, distributed, play_round
+from distributed_checks import check_logs, check_round
 from server_process import (
     COMMAND,
     PASSWORD,
@@ -31,27 +31,18 @@ from server_process import (
     wait_for,
 )
 
-from omnilytics.algebra.fixed_point import IntegerVector
-from omnilytics.chain.bindings.market import RoundSettled
 from omnilytics.chain.connection import Chain, connect
 from omnilytics.chain.deploy import deploy_market
 from omnilytics.chain.outbox import OutgoingCall
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.sender import Sender
 from omnilytics.chain.writer import MarketWriter
-from omnilytics.demo.market import DemoMarket, set_up_market
-from omnilytics.demo.options import check_options
-from omnilytics.demo.specification import calibrate_demo, demo_specification
-from omnilytics.foundation.errors import ChainError, OmniLyticsError
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Address, Wei
-from omnilytics.protocol.context import RoundContext
-from omnilytics.roles.task_view import TaskView
 from omnilytics.service.event_log import EventLog
 from omnilytics.service.outbox import DatabaseOutbox
 from omnilytics.storage.repository import Repository
 from omnilytics.transport.hpke import HpkeKey
-from omnilytics.wire.package import Opening
 from omnilytics.wire.signatures import SigningKey
 
 pytestmark = [
@@ -249,12 +240,6 @@ def test_an_unknown_setting_is_refused(files: ServerFiles) -> None:
     fails_to_run(files, 3, "unknown setting", "did you mean chain.poll_seconds?")
 
 
-@dataclass
-class Anvil:
-    url: str
-    process: subprocess.Popen[bytes]
-
-
 def test_a_restart_finishes_what_was_left_in_the_outbox(world: World, files: ServerFiles) -> None:
     """A crash between writing a call down and sending it; the database also keeps the events."""
 
@@ -295,30 +280,6 @@ def test_a_restart_finishes_what_was_left_in_the_outbox(world: World, files: Ser
     assert cursors[-1].block_hash == world.chain.block_hash(cursors[-1].block_number)
     assert logs
     no_secret_in(files, call.transactions[0].hex())
-
-
-@contextmanager
-def anvil_at(port: int, state: Path | None) -> Iterator[Anvil]:
-    """Run anvil on a given port, with a state that survives it."""
-    command = [str(anvil_binary()), "--hardfork", "prague", "--port", str(port), "--silent"]
-    command += ["--state", str(state)] if state is not None else []
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        try:
-            connect(url).close()
-        except ChainError:
-            return False
-        return True
-
-    try:
-        wait_for(answers, "anvil up", lambda: process.poll() is None)
-        yield Anvil(url, process)
-    finally:
-        process.send_signal(signal.SIGCONT)
-        process.terminate()
-        process.wait()
 
 
 def test_it_outlives_its_chain(tmp_path: Path) -> None:
@@ -443,169 +404,35 @@ def test_a_restored_server_is_silent_until_it_is_reconciled(
 # a round
 
 
-@dataclass
-class Distributed:
-    """A market whose servers are processes."""
-
-    market: DemoMarket
-    servers: list[RunningServer]
-    blinds: list[bytes]
-
-
-@asynccontextmanager
-async def distributed(
-    url: str, folder: Path, storage: dict[str, object] | None = None
-) -> AsyncIterator[Distributed]:
-    """Run a market; `storage` is the first server's database."""
-    options = check_options(dataset="breast-cancer", owners=5, rounds=2, servers=5, chain_url=url)
-    market = set_up_market(options, folder / "demo")
-    servers = []
-    for index, each in enumerate(market.servers):
-        node = each.node
-        files = prepare_server(
-            folder / f"server-{index}", url, market.reader.address, node.key, node.hpke_key
-        )
-        files.settings["chain"]["request_seconds"] = 60
-        if index == 0 and storage is not None:
-            files.settings["storage"] = storage
-            files.settings["rounds"]["lease_seconds"] = 3
-        files.write()
-        node.writer.set_profile(files.endpoint, node.hpke_key.public)
-        market.network._clients[files.endpoint] = httpx.AsyncClient(timeout=30)
-        servers.append(RunningServer(files))
-    blinds: list[bytes] = []
-    for owner in market.owners:
-        _watch_blinds(owner, blinds)
-    try:
-        for server in servers:
-            server.wait_ready()
-        yield Distributed(market, servers, blinds)
-    finally:
-        for server in servers:
-            server.kill()
-        await market.close()
-
-
-def _watch_blinds(owner: Any, blinds: list[bytes]) -> None:
-    build = owner.build_packages
-
-    def watched(view: TaskView, context: RoundContext, vector: IntegerVector) -> list[Opening]:
-        openings: list[Opening] = build(view, context, vector)
-        blinds.extend(opening.blind for opening in openings)
-        return openings
-
-    owner.build_packages = watched
-
-
-async def _advance(market: DemoMarket, view: TaskView) -> None:
-    """Let time pass on the chain, slowly enough for processes."""
-    state = market.reader.round_state(view.task)
-    if state.phase.name == "OPEN":
-        market.chain.jump(market.chain.head_timestamp() + 15)
-    else:
-        market.chain.mine(1)
-    await asyncio.sleep(1.0)
-
-
 def test_processes_settle_rounds_and_tell_no_secret(tmp_path: Path) -> None:
     async def scenario() -> None:
         (port,) = free_ports(1)
         with anvil_at(port, None) as anvil:
-            async with distributed(anvil.url, tmp_path) as world:
-                view = await _two_rounds(world)
-                _stop_while_the_node_hangs(world, anvil)
-                _tell_no_secret(world, view)
+            async with distributed(anvil, tmp_path, rounds=2) as world:
+                await world.publish()
+                for _ in range(2):
+                    played = await play_round(world, world.market.owners[:2])
+                    await check_round(world, played, set(played.entries))
+                status = json.loads(run_command(world.server(1).files, "status", "--json").stdout)
+                assert [task["job"]["worked_on"] for task in status["tasks"]] == [True]
+                text = httpx.get(world.server(2).files.operations + "/metrics").text
+                assert "omnilytics_rounds_settled_total 2.0" in text
+                assert 'omnilytics_locks_given_total{kind="final"} 2.0' in text
+                assert "omnilytics_submissions_stored_total 4.0" in text
+                await _stop_while_the_node_hangs(world)
+                check_logs(world)
+                for server in world.servers:
+                    lines = server.files.lines()
+                    assert any((x.get("task"), x.get("round")) == (1, 2) for x in lines)
 
     asyncio.run(scenario())
 
 
-async def _two_rounds(world: Distributed) -> TaskView:
-    market = world.market
-    view = await market.model_owner.publish_task(demo_specification(market, calibrate_demo(market)))
-    for number in (1, 2):
-        opened = await market.model_owner.open_round()
-        entries = await asyncio.gather(
-            *(owner.contribute(view.task, opened.round) for owner in market.owners[:2])
-        )
-        market.chain.wait_for_time(opened.submission_deadline)
-        if number == 2:  # killed while the round is to be sealed: nothing is lost
-            victim = world.servers[0]
-            victim.kill()
-            world.servers[0] = RunningServer(victim.files)
-        while (settled := market.reader.round_settled(view.task, opened.round)) is None:
-            await _advance(market, view)
-            assert market.reader.round_voided(view.task, opened.round) is None
-        recovered = await _recovered(market, view, settled)
-        assert settled.accepted_count == 2
-        total = entries[0].vector + entries[1].vector
-        assert (recovered == total).all()
-    world.servers[0].wait_ready()
-    status = json.loads(run_command(world.servers[0].files, "status", "--json").stdout)
-    assert [task["job"]["worked_on"] for task in status["tasks"]] == [True]
-    text = httpx.get(world.servers[1].files.operations + "/metrics").text
-    assert "omnilytics_rounds_settled_total 2.0" in text
-    assert 'omnilytics_locks_given_total{kind="final"} 2.0' in text
-    assert "omnilytics_submissions_stored_total 4.0" in text
-    return view
-
-
-@pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
-def test_a_standby_takes_over_the_tasks_of_a_server_that_died(tmp_path: Path) -> None:
-    """Two processes, one PostgreSQL database, the files on storage that both reach."""
-
-    async def scenario() -> None:
-        storage: dict[str, object] = {"database_url": cluster().new_database()}
-        with running_anvil() as url:
-            async with distributed(url, tmp_path, storage) as world:
-                await _taken_over(world, tmp_path / "standby")
-
-    asyncio.run(scenario())
-
-
-async def _taken_over(world: Distributed, folder: Path) -> None:
-    market, first = world.market, world.servers[0]
-    view = await market.model_owner.publish_task(demo_specification(market, calibrate_demo(market)))
-    opened = await market.model_owner.open_round()
-    for owner in market.owners[:2]:
-        await owner.contribute(view.task, opened.round)
-    files = prepare_server(
-        folder,
-        str(market.options.chain_url),
-        market.reader.address,
-        first.files.key,
-        first.files.hpke_key,
-    )
-    for section in ("chain", "storage", "rounds"):
-        files.settings[section] = first.files.settings[section]
-    files.write()
-    (folder / "data").mkdir()
-    (folder / "data" / "content").symlink_to(first.files.folder / "data" / "content")
-    with running_server(files) as standby:
-        standby.wait_for(lambda: "following task" in _events(files), "following")
-        first.wait_for(lambda: "took the task" in _events(first.files), "held")
-        assert "took the task" not in _events(files)
-        first.kill()
-        standby.wait_for(lambda: "took the task" in _events(files), "taken over")
-        market.chain.wait_for_time(opened.submission_deadline)
-        while (settled := market.reader.round_settled(view.task, opened.round)) is None:
-            await _advance(market, view)
-            assert market.reader.round_voided(view.task, opened.round) is None
-        assert settled.accepted_count == 2
-        text = httpx.get(files.operations + "/metrics").text
-        # It answered in the dead one's place; the others may have settled before its Final.
-        assert 'omnilytics_locks_given_total{kind="seed"} 1.0' in text
-        assert standby.stop() == 0
-    no_secret_in(files)
-
-
-def _events(files: ServerFiles) -> list[str]:
-    return [line["event"] for line in files.lines()]
-
-
-def _stop_while_the_node_hangs(world: Distributed, anvil: Anvil) -> None:
+async def _stop_while_the_node_hangs(world: Distributed) -> None:
     """Steps are under way that wait for the node much longer than the process may."""
-    anvil.process.send_signal(signal.SIGSTOP)
-    time.sleep(1.0)  # for every server to have asked and to wait
+    world.anvil.process.send_signal(signal.SIGSTOP)
+    for server in world.servers:
+        server.wait_for(partial(_hangs, server), "waiting for the node")
     for server in world.servers:
         server.process.send_signal(signal.SIGTERM)
     started = time.monotonic()
@@ -613,23 +440,14 @@ def _stop_while_the_node_hangs(world: Distributed, anvil: Anvil) -> None:
     assert time.monotonic() - started < TERM_SECONDS
 
 
-def _tell_no_secret(world: Distributed, view: TaskView) -> None:
-    shown = {secret for blind in world.blinds for secret in _written(blind)}
-    for server in world.servers:
-        no_secret_in(server.files, *shown)
-        assert "Traceback" not in server.files.log.read_text()
-        lines = server.files.lines()
-        assert any(line.get("task") == view.task and line.get("round") == 2 for line in lines)
-
-
-async def _recovered(market: DemoMarket, view: TaskView, settled: RoundSettled) -> IntegerVector:
-    for _ in range(30):
-        try:
-            return (await market.model_owner.recover(settled.round)).total
-        except OmniLyticsError:
-            await _advance(market, view)
-    raise AssertionError("no sum was released")
-
-
-def _written(secret: bytes) -> tuple[str, ...]:
-    return secret.hex(), base64.b64encode(secret).decode(), repr(secret)[2:-1]
+def _hangs(server: RunningServer) -> bool:
+    """Tell whether the server is in one step, which every step asks the node in, for two looks."""
+    first, second = (
+        [
+            line
+            for line in httpx.get(server.files.operations + "/metrics").text.splitlines()
+            if line.startswith("omnilytics_round_steps")
+        ]
+        for _ in range(2)
+    )
+    return first == second and "omnilytics_round_steps_in_progress 1.0" in first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
@@ -13,7 +13,7 @@ from threading import Thread
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from storage_databases import (
     BOTH,
     NEEDS_POSTGRESQL,
@@ -247,6 +247,37 @@ def test_a_busy_database_is_said_to_be_busy(
             assert caught.value.hint
             assert two.records(TASK, Round(1), ["words"]) == []  # readers do not wait
         assert two.lock(TASK, Round(1), "seed", b"two") == b"one"  # nothing by hand
+
+
+def test_writers_of_one_process_take_turns(tmp_path: Path) -> None:
+    """SQLite never has to make one of them wait, which it does badly."""
+    url = f"sqlite:///{tmp_path / 'server.db'}"
+
+    def write(store: Repository, writer: int) -> int:
+        return sum(
+            store.use_nonce(Hash32(writer.to_bytes(16, "big") + number.to_bytes(16, "big")))
+            for number in range(20)
+        )
+
+    with opened(tmp_path, url) as store, ThreadPoolExecutor(8) as pool:
+        event.listen(
+            store.database.engine,
+            "checkout",
+            lambda connection, _record, _proxy: connection.execute("PRAGMA busy_timeout = 0"),
+        )
+        written = [pool.submit(write, store, writer) for writer in range(8)]
+        assert [each.result() for each in written] == [20] * 8
+
+
+def test_a_writer_that_waits_too_long_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omnilytics.storage.database.BUSY_SECONDS", 0)
+    url = f"sqlite:///{tmp_path / 'server.db'}"
+    with opened(tmp_path, url) as store, ThreadPoolExecutor(1) as pool:
+        with store.batch(), pytest.raises(StorageUnavailableError, match="busy"):
+            pool.submit(store.use_nonce, digest("nonce")).result()
+        assert pool.submit(store.use_nonce, digest("nonce")).result()
 
 
 def test_the_session_of_a_database_is_durable(tmp_path: Path, url: str) -> None:

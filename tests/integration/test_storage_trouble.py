@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from postgres_cluster import Cluster, cluster, new_cluster
+from small_disk import fill, small_disk
 from sqlalchemy import create_engine, event, text
 from storage_databases import BOTH, NEEDS_POSTGRESQL, address, digest, opened, url_fixture
 
@@ -28,19 +30,10 @@ SMALL_BYTES = 2 << 20
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 2 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_BYTES}", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode != 0:
-        pytest.skip("only root may mount a small disk")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "small", SMALL_BYTES) as folder:
+        yield folder
 
 
 def submit(store: Repository, number: int, package: bytes) -> None:
@@ -56,12 +49,6 @@ def _submit_many(store: Repository, padding: bytes) -> None:
         submit(store, number, b"%d" % number + padding)
 
 
-def _fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4_096))
-
-
 def _open_often(folder: Path, url: str) -> None:
     for _ in range(1_000):  # until the database has read its settings again
         with opened(folder, url):
@@ -72,21 +59,21 @@ def packages(store: Repository) -> int:
     return store.owner_count(TASK, ROUND)
 
 
-def test_a_full_disk_leaves_no_part_and_no_row(small_disk: Path, tmp_path: Path, url: str) -> None:
+def test_a_full_disk_leaves_no_part_and_no_row(disk: Path, tmp_path: Path, url: str) -> None:
     """The files are on the small disk, the database is elsewhere."""
-    with opened(small_disk / "data", url) as store:
+    with opened(disk / "data", url) as store:
         with pytest.raises(StorageUnavailableError, match="disk is full") as caught:
             _submit_many(store, bytes(200_000))
         assert caught.value.hint
         taken = packages(store)
         assert 5 < taken < 11
         assert len(list(store.files.names())) == taken
-        files = [path for path in (small_disk / "data" / "content").rglob("*") if path.is_file()]
+        files = [path for path in (disk / "data" / "content").rglob("*") if path.is_file()]
         assert len(files) == taken  # nothing under a temporary name
         with pytest.raises(StorageUnavailableError, match="disk is full"):
             submit(store, 1_000, bytes(300_000))
         with pytest.raises(StorageUnavailableError, match="disk is full"):
-            backup(store, small_disk / "backup", now=0)
+            backup(store, disk / "backup", now=0)
         # Reading goes on, and small things may still fit.
         first = store.package(TASK, ROUND, address("owner 0"), COMMITMENT)
         assert first is not None
@@ -97,13 +84,12 @@ def test_a_full_disk_leaves_no_part_and_no_row(small_disk: Path, tmp_path: Path,
         assert store.package(TASK, ROUND, address("owner 2000"), COMMITMENT) == bytes(300_000)
 
 
-def test_a_full_disk_under_the_database_too(small_disk: Path) -> None:
-    folder = small_disk / "data"
+def test_a_full_disk_under_the_database_too(disk: Path) -> None:
+    folder = disk / "data"
     database = f"sqlite:///{folder / 'server.db'}"
     with opened(folder, database) as store:
-        ballast = small_disk / "ballast"
-        with pytest.raises(OSError, match="No space"):
-            _fill(ballast)
+        ballast = disk / "ballast"
+        fill(ballast)
         failed = 0
         for number in range(200):  # what its log has room for still goes in
             try:
@@ -183,6 +169,35 @@ def test_a_killed_server_keeps_every_receipt_it_gave(tmp_path: Path, url: str) -
             package = store.package(TASK, ROUND, address(f"owner {number}"), COMMITMENT)
             assert package == b"%d" % number + bytes(1_000)
         assert len(given) <= packages(store) <= len(given) + 1
+
+
+@pytest.mark.parametrize("place", ["nothing", "folder", "copy"])
+def test_nothing_is_acknowledged_into_a_database_file_that_is_gone(
+    tmp_path: Path, place: str
+) -> None:
+    """SQLite itself would go on, and lose it all with the process."""
+    path, moved = tmp_path / "server.db", tmp_path / "moved.db"
+    with opened(tmp_path, f"sqlite:///{path}") as store:
+        submit(store, 1, b"package")
+        path.rename(moved)
+        if place == "folder":
+            path.mkdir()
+        elif place == "copy":
+            shutil.copy(moved, path)
+        for _ in range(2):
+            with pytest.raises(StorageUnavailableError, match="gone or was replaced") as caught:
+                submit(store, 2, b"package")
+            assert "restore" in (caught.value.hint or "")
+        with pytest.raises(StorageUnavailableError, match="gone or was replaced"):
+            packages(store)
+        with pytest.raises(StorageUnavailableError, match="gone or was replaced"):
+            store.check_writable()
+        assert path.exists() == (place != "nothing")  # no empty database was begun
+        if place == "folder":
+            path.rmdir()
+        moved.rename(path)
+        submit(store, 2, b"package")  # nothing by hand, not even a restart
+        assert packages(store) == 2
 
 
 @pytest.fixture

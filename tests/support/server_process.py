@@ -24,6 +24,7 @@ from omnilytics.wire.signatures import SigningKey
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of keys made for one test
 COMMAND = (sys.executable, "-c", "from omnilytics.cli.server import application; application()")
+LIAR = (sys.executable, str(Path(__file__).with_name("lying_server.py")))
 PATIENCE_SECONDS = 60.0
 
 
@@ -114,14 +115,15 @@ def prepare_server(
 class RunningServer:
     """One process."""
 
-    def __init__(self, files: ServerFiles) -> None:
+    def __init__(self, files: ServerFiles, command: tuple[str, ...] = COMMAND) -> None:
+        """Start it; `command` may name another program with the same command line."""
         self.files = files
         self._log = files.log.open("ab")
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("OMNILYTICS_")
         }
         self.process = subprocess.Popen(
-            [*COMMAND, "run", "--config", str(files.config)],
+            [*command, "run", "--config", str(files.config)],
             stdout=subprocess.DEVNULL,
             stderr=self._log,
             env=environment,

@@ -9,9 +9,11 @@ from typing import Any, cast
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from starlette.types import Message
 
 from omnilytics.api.application import create_application
 from omnilytics.api.problems import (
+    CLIENT_LEFT,
     ERROR_KEY,
     PROBLEM_TYPE,
     BusyError,
@@ -86,6 +88,31 @@ def test_a_defect_is_a_problem_that_tells_nothing() -> None:
     assert answer.headers["content-type"] == PROBLEM_TYPE
     assert answer.json()["code"] == "internal"
     assert "secret detail" not in answer.text
+
+
+def test_an_upload_that_its_client_cuts_off_is_no_defect() -> None:
+    application = FastAPI()
+    add_problem_handlers(application)
+
+    @application.put("/")
+    async def put(request: Request) -> int:
+        return len(await request.body())
+
+    parts: list[Message] = [
+        {"type": "http.request", "body": b"half", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return parts.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "PUT", "path": "/", "query_string": b"", "headers": []}
+    asyncio.run(application(scope, receive, send))
+    assert sent[0]["status"] == CLIENT_LEFT
 
 
 class StandIn:

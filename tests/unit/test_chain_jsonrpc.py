@@ -100,6 +100,21 @@ def test_reads() -> None:
         assert chain.receipt(Hash32(bytes(32))) is None
 
 
+def test_the_time_takes_one_question() -> None:
+    """Nor can a block come in between two of them."""
+    asked: list[tuple[str, list[Any]]] = []
+
+    def answer(method: str, parameters: list[Any]) -> Any:
+        asked.append((method, parameters))
+        return {**GREETING, "eth_getBlockByNumber": {"timestamp": "0x10"}}[method]
+
+    with node(answer) as url:
+        chain = connect(url)
+        asked.clear()
+        assert chain.head_timestamp() == 16
+    assert asked == [("eth_getBlockByNumber", ["latest", False])]
+
+
 def test_an_unreachable_node() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

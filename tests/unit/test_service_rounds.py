@@ -162,10 +162,11 @@ class World:
         self.listeners: list[Callable[[], None]] = []
         self.watch = SimpleNamespace(status=ChainStatus(), listen=self.listeners.append)
         self.steps: list[TaskId] = []
+        self.on_step = step
 
         def counted(task: TaskId) -> StepResult:
             self.steps.append(task)
-            return step(task)
+            return self.on_step(task)
 
         self.loop = RoundsLoop(
             cast(ServerNode, node),
@@ -242,6 +243,23 @@ def test_it_follows_the_tasks_that_name_it() -> None:
 
     world = run(lambda world: set(world.steps) == {3, 4, 5}, prepare=prepare)
     assert world.value("omnilytics_tasks_followed") == 3
+
+
+def test_it_tells_how_many_steps_are_under_way() -> None:
+    name = "omnilytics_round_steps_in_progress"
+    seen: list[float] = []
+
+    def prepare(world: World) -> None:
+        def step(_task: TaskId) -> StepResult:
+            seen.append(world.value(name))
+            return StepResult(changed=False)
+
+        with_tasks(1)(world)
+        world.on_step = step
+
+    world = run(lambda _: len(seen) > 1, prepare=prepare)
+    assert set(seen) == {1.0}
+    assert world.value(name) == 0
 
 
 def test_it_steps_on_while_something_changes_then_waits_for_a_head() -> None:

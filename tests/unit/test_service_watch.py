@@ -125,7 +125,9 @@ class World:
     def __init__(self, folder: Path) -> None:
         head = Head(7, digest("h"), int(NOW) - 10)
         self.watch = SimpleNamespace(status=ChainStatus(head, time.monotonic()))
-        self.repository = SimpleNamespace(records=lambda *_: [], check_reconciled=lambda: None)
+        self.repository = SimpleNamespace(
+            records=lambda *_: [], check_reconciled=lambda: None, check_writable=lambda: None
+        )
         self.registration = SimpleNamespace(problem=None)
         self.metrics = Metrics()
         self.is_development = False
@@ -186,9 +188,10 @@ def test_each_condition_fails_alone_with_its_reason(world: World) -> None:
     def gone() -> None:
         raise StorageUnavailableError("the database does not answer")
 
-    world.repository.check_reconciled = gone
-    fails("database", "does not answer")
-    world.repository.check_reconciled = lambda: None
+    for question in ("check_reconciled", "check_writable"):
+        setattr(world.repository, question, gone)
+        fails("database", "does not answer")
+        setattr(world.repository, question, lambda: None)
     world.least_free_bytes = 1 << 61
     fails("disk", "bytes free")
     world.folder = world.folder / "gone"

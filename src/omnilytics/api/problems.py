@@ -10,6 +10,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
 from omnilytics.foundation.errors import (
     ChainError,
@@ -25,6 +27,8 @@ PROBLEM_TYPE = "application/problem+json"
 ERROR_KEY = "omnilytics.error"
 """Where a request's scope keeps the error that it ended with, for the log."""
 RETRY_AFTER_SECONDS = 2
+CLIENT_LEFT = 499
+"""For log and metrics alone: what nginx calls a request whose client closed the connection."""
 
 
 class NotFoundError(OmniLyticsError):
@@ -65,6 +69,7 @@ def add_problem_handlers(application: FastAPI) -> None:
     application.add_exception_handler(OmniLyticsError, _problem)
     application.add_exception_handler(RequestValidationError, _bad_parameter)
     application.add_exception_handler(HTTPException, _no_route)
+    application.add_exception_handler(ClientDisconnect, _client_left)
     application.add_exception_handler(Exception, _defect)
 
 
@@ -84,6 +89,11 @@ async def _bad_parameter(_request: Request, error: Exception) -> JSONResponse:
 async def _no_route(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return _answer(NotFoundError(error.detail), error.status_code)
+
+
+async def _client_left(_request: Request, _error: Exception) -> Response:
+    """End a request that its client cut off; the connection is closed, nobody reads this."""
+    return Response(status_code=CLIENT_LEFT)
 
 
 async def _defect(_request: Request, _error: Exception) -> JSONResponse:

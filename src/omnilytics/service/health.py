@@ -107,6 +107,7 @@ class Health:
     def _database(self) -> Check:
         try:
             self._repository.check_reconciled()
+            self._repository.check_writable()
         except OmniLyticsError as error:
             return Check("database", False, str(error))
         except Exception as error:

@@ -42,6 +42,8 @@ class Metrics:
         self.submissions = self._counter("submissions_stored", "Own packages stored.")
         self.held = self._counter("held_packages_stored", "Other servers' packages stored.")
         self.locks = self._counter("locks_given", "Seeds and sets locked, once a round.", "kind")
+        # Read before the steps that ended, so that a step is in one of them at least.
+        self.stepping = self._gauge("round_steps_in_progress", "Steps of tasks under way.")
         self.steps = self._counter("round_steps", "Steps of tasks.", "outcome")
         self.step_seconds = self._histogram("round_step_seconds", "Time of a step.", _STEP_BUCKETS)
         self.settled = self._counter("rounds_settled", "Rounds seen settled since the start.")

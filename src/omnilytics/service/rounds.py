@@ -196,7 +196,8 @@ class RoundsLoop:
                 if self._watch.status.problem is not None:
                     await _wait_first(runner.woken, self._settings.recheck_seconds)
                     continue
-                result = await self._workers.run(lambda: self._step(runner))
+                with self._metrics.stepping.track_inprogress():
+                    result = await self._workers.run(lambda: self._step(runner))
                 steps = steps + 1 if result is not None and result.changed else 0
                 if 0 < steps < STEPS_WITHOUT_REST:
                     continue

@@ -22,7 +22,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 
 from omnilytics.foundation.errors import ConfigError
-from omnilytics.storage.errors import database_errors
+from omnilytics.storage.errors import database_busy, database_errors
+from omnilytics.storage.sqlite_file import SameFile
 
 POSTGRESQL = "postgresql+psycopg"
 BUSY_SECONDS = 5
@@ -59,6 +60,7 @@ class Database:
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(parsed) if self.is_sqlite else _postgresql_engine(parsed)
         self._batches = _Batches()
+        self._writers = threading.Lock()
 
     def close(self) -> None:
         """Release the connections."""
@@ -76,6 +78,7 @@ class Database:
             return
         options = {_WRITES: True}
         with (
+            self._one_writer(),
             database_errors(self.place),
             self.engine.connect().execution_options(**options) as connection,
             connection.begin(),
@@ -85,6 +88,22 @@ class Database:
                 yield connection
             finally:
                 self._batches.connection = None
+
+    @contextmanager
+    def _one_writer(self) -> Iterator[None]:
+        """Let this process's writers to SQLite follow each other without a pause.
+
+        SQLite looks again after ever longer pauses: of many writers the unlucky ones wait seconds.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writers.acquire(timeout=BUSY_SECONDS):
+            raise database_busy(self.place)
+        try:
+            yield
+        finally:
+            self._writers.release()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -179,6 +198,7 @@ def _sqlite_engine(url: URL) -> Engine:
     engine = create_engine(url, hide_parameters=True)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    SameFile(Path(url.database or "")).watch(engine)
     return engine
 
 

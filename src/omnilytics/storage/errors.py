@@ -42,13 +42,13 @@ def database_errors(place: str) -> Iterator[None]:
     try:
         yield
     except PoolTimeoutError as error:
-        raise _busy(place) from error
+        raise database_busy(place) from error
     except DBAPIError as error:
         text = str(error.orig)
         if any(phrase in text for phrase in _FULL):
             raise disk_full(place) from error
         if any(phrase in text for phrase in _BUSY):
-            raise _busy(place) from error
+            raise database_busy(place) from error
         if any(phrase in text for phrase in _DAMAGED):
             raise ConfigError(
                 "the database is damaged, or no database",
@@ -83,7 +83,8 @@ def disk_full(place: object) -> StorageUnavailableError:
     )
 
 
-def _busy(place: str) -> StorageUnavailableError:
+def database_busy(place: str) -> StorageUnavailableError:
+    """Return the error of a database that another writer held for too long."""
     return StorageUnavailableError(
         "the database is busy", hint="try again; is another program holding it?", database=place
     )

@@ -145,6 +145,11 @@ class Repository:
                 hint="run `omnilytics server reconcile`; until then the server stays silent",
             )
 
+    def check_writable(self) -> None:
+        """Raise StorageUnavailableError unless the database lets this process write now."""
+        with self.database.batch():
+            pass
+
     # public records
 
     def add_record(self, task: TaskId, round_number: Round, record: PublicRecord) -> bool:

@@ -10,6 +10,7 @@ from omnilytics.chain.records import Phase, RoundRecord
 from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
 from omnilytics.protocol.certificate import check_certificate
+from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package import check_header, check_package
 from omnilytics.roles.admission import check_admitted
 from omnilytics.roles.server.node import ServerNode
@@ -91,24 +92,17 @@ class Intake:
         """Open, check and store this server's package; return the signed receipt."""
         node = self._node
         check_bound(request, method="PUT", path=path, body=body)
-        view, sealed = await self._sealed_package(task, round_number, owner, body)
+        view, context, sealed = await self._sealed_package(task, round_number, owner, body)
         self._open_round(view, round_number)
-        server = view.server_of(node.address)
         header = sealed.header
+        opening = open_package(sealed, node.hpke_key, context)
+        server = view.server_of(node.address)
+        check_package(opening, server=server, parameters=view.parameters, context=context)
         with node.repository.batch():  # durable before the receipt leaves
             node.repository.claim_receipt(task, round_number, owner, header.commitment)
-            self.store_package(view, round_number, sealed, server)
+            self.keep_package(opening)
         receipt = Receipt(task=task, round=round_number, owner=owner, commitment=header.commitment)
         return node.sign(receipt).encode()
-
-    def store_package(
-        self, view: TaskView, round_number: Round, sealed: SealedPackage, server: int
-    ) -> None:
-        """Open a sealed package for this server, check it against its commitment, and keep it."""
-        context = round_context(self._node.market, view.task, round_number)
-        opening = open_package(sealed, self._node.hpke_key, context)
-        check_package(opening, server=server, parameters=view.parameters, context=context)
-        self.keep_package(opening)
 
     def keep_package(self, opening: Opening) -> None:
         """Store a package that was checked."""
@@ -135,7 +129,7 @@ class Intake:
         """
         node = self._node
         check_bound(request, method="PUT", path=path, body=body)
-        view, sealed = await self._sealed_package(task, round_number, owner, body)
+        view, _, sealed = await self._sealed_package(task, round_number, owner, body)
         self._open_round(view, round_number)
         header = sealed.header
         if header.server != server:
@@ -170,7 +164,7 @@ class Intake:
 
     async def _sealed_package(
         self, task: TaskId, round_number: Round, owner: Address, body: bytes
-    ) -> tuple[TaskView, SealedPackage]:
+    ) -> tuple[TaskView, RoundContext, SealedPackage]:
         view = await self._node.view(task)
         limit = view.parameters.package_bytes
         sealed = SealedPackage.decode(body, max_bytes=limit)
@@ -184,7 +178,7 @@ class Intake:
         full = stored >= OPEN_ADMISSION_FACTOR * view.parameters.max_owners
         if full and not repository.knows_owner(task, round_number, owner):
             raise VerificationError("the round is full", got=stored)
-        return view, sealed
+        return view, context, sealed
 
     def _open_round(self, view: TaskView, round_number: Round) -> RoundRecord:
         """Return the round's state; raises VerificationError unless it takes submissions now."""

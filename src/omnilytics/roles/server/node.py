@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from omnilytics.chain.connection import Chain
@@ -29,6 +30,9 @@ from omnilytics.wire.eip712 import SignedMessage
 from omnilytics.wire.envelope import Signed, decode_signed, sign_message
 from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.transcript import Certificate
+
+_RECEIVED_BLOCK: ContextVar[int | None] = ContextVar("received_block", default=None)
+"""The head when the records of a batch came in; None outside of batches."""
 
 
 @dataclass
@@ -81,12 +85,13 @@ class ServerNode:
         self, task: TaskId, round_number: Round, kind: str, server: int, subject: bytes, body: bytes
     ) -> bool:
         """Put a record on the own board; return False where it was there already."""
+        received_block = _RECEIVED_BLOCK.get()
         record = PublicRecord(
             kind=kind,
             server=server,
             subject=subject,
             body=body,
-            received_block=self.chain.head(),
+            received_block=self.chain.head() if received_block is None else received_block,
         )
         return self.repository.add_record(task, round_number, record)
 
@@ -172,17 +177,22 @@ class ServerNode:
     def keep_all(self, items: list[BoardItem], keep: Callable[[BoardItem], bool]) -> bool:
         """Keep each item that passes its check, in one transaction; tell whether any was new.
 
-        A peer's bad record is dropped: it must not stop the others, nor be passed on.
+        A peer's bad record is dropped: it must not stop the others, nor be passed on. The chain is
+        asked before: a node that answers late must not keep the database from other threads.
         """
         if not items:
             return False
         changed = False
-        with self.repository.batch():
-            for item in items:
-                try:
-                    changed |= keep(item)
-                except VerificationError:
-                    continue
+        token = _RECEIVED_BLOCK.set(self.chain.head())
+        try:
+            with self.repository.batch():
+                for item in items:
+                    try:
+                        changed |= keep(item)
+                    except VerificationError:
+                        continue
+        finally:
+            _RECEIVED_BLOCK.reset(token)
         return changed
 
     async def pull(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from omnilytics.chain.records import RoundRecord
 from omnilytics.foundation.errors import ChainError, MalformedError, VerificationError
@@ -128,25 +129,34 @@ class Sealing:
         items = await self._node.pull(view, state.round, (board.CERTIFICATE, board.SEAL_VOTE))
         if turn != view.server_of(self._node.address):
             items += await self._node.pull(view, state.round, (board.MANIFEST,), only=turn)
-        order = (board.CERTIFICATE, board.MANIFEST, board.SEAL_VOTE)  # votes are on manifests
-        items.sort(key=lambda item: order.index(item.kind))
-        return self._node.keep_all(items, lambda item: self._keep(view, state, item))
+        by_kind: dict[str, list[BoardItem]] = {}
+        for item in items:
+            by_kind.setdefault(item.kind, []).append(item)
+        changed = self._node.keep_all(
+            by_kind.get(board.CERTIFICATE, []), lambda item: self._keep_pulled(view, state, item)
+        )
+        for item in by_kind.get(board.MANIFEST, []):  # not all in one batch: each asks the chain
+            with suppress(VerificationError):
+                changed |= self._keep_proposed(view, state, item)
+        return changed | self._node.keep_all(  # votes are on manifests
+            by_kind.get(board.SEAL_VOTE, []), lambda item: self._keep_vote(view, state, item)
+        )
 
-    def _keep(self, view: TaskView, state: RoundRecord, item: BoardItem) -> bool:
+    def _keep_pulled(self, view: TaskView, state: RoundRecord, item: BoardItem) -> bool:
+        certificate = self._certificate(view, state, item.body, MAX_CERTIFICATE_BYTES)
+        return self._node.publish_certificate(view.task, state.round, certificate, pulled=True)
+
+    def _keep_proposed(self, view: TaskView, state: RoundRecord, item: BoardItem) -> bool:
+        manifest = Manifest.decode(item.body, max_bytes=board.MAX_MANIFEST_BYTES)
+        roots = {known.root() for known in self.manifests(view, state)}
+        turns = turns_passed(view, state, self._node.chain.head_timestamp()) + 1
+        if manifest.root() in roots or len(roots) >= MANIFESTS_PER_TURN * turns:
+            return False  # the same submissions in another list, or no room before the next turn
+        self._check(view, state, manifest)
+        return self._keep_manifest(view, state, manifest)
+
+    def _keep_vote(self, view: TaskView, state: RoundRecord, item: BoardItem) -> bool:
         node = self._node
-        if item.kind == board.CERTIFICATE:
-            certificate = self._certificate(view, state, item.body, MAX_CERTIFICATE_BYTES)
-            return node.publish_certificate(view.task, state.round, certificate, pulled=True)
-        if item.kind == board.MANIFEST:
-            manifest = Manifest.decode(item.body, max_bytes=board.MAX_MANIFEST_BYTES)
-            roots = {known.root() for known in self.manifests(view, state)}
-            turns = turns_passed(view, state, node.chain.head_timestamp()) + 1
-            if manifest.root() in roots or len(roots) >= MANIFESTS_PER_TURN * turns:
-                return (
-                    False  # the same submissions in another list, or no room before the next turn
-                )
-            self._check(view, state, manifest)
-            return self._keep_manifest(view, state, manifest)
         signed = decode_signed(item.body)
         vote = signed.message
         if not isinstance(vote, SealVote) or (vote.task, vote.round) != (view.task, state.round):
