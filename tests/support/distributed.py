@@ -353,10 +353,12 @@ def _adapt(files: ServerFiles, database_url: str, *, recheck_seconds: float) -> 
     files.settings["chain"] |= {"request_seconds": 60, "poll_seconds": 0.05}
     files.settings["rounds"] |= {
         "recheck_seconds": recheck_seconds,
+        "lease_seconds": 3,
         "longest_back_off_seconds": 0.5,
     }
     if database_url:
         files.settings["storage"] = {"database_url": database_url}
+        files.settings["rounds"]["lease_seconds"] = 3  # so long a killed server's tasks wait
     files.write()
 
 

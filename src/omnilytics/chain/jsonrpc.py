@@ -108,7 +108,7 @@ class JsonRpcChain(Chain):
         return Block(_integer(_field(block, "number")), Hash32(_bytes(_field(block, "hash"))))
 
     def head_timestamp(self) -> int:
-        """Return the timestamp of the latest block."""
+        """Return the timestamp of the latest block, in one question."""
         return _integer(_field(self._block("latest"), "timestamp"))
 
     @contextmanager
