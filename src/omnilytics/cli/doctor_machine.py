@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 LEAST_PYTHON = (3, 11)
 LEAST_FREE_BYTES = 1 << 30
 _ANSWER_SECONDS = 5.0
-_ANVIL = "node_modules/@foundry-rs/anvil-*/bin/anvil"
 
 
 def check_program() -> Iterator[Finding]:
@@ -103,15 +102,12 @@ def _contracts() -> str:
 
 
 def _anvil() -> str:
-    named = os.environ.get("OMNILYTICS_ANVIL")
-    places = [Path(named)] if named else sorted(Path(".devnet").glob(_ANVIL))
-    on_path = shutil.which("anvil")
-    places += [Path(on_path)] if on_path else []
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        node = "" if shutil.which("node") else "install Node.js, then "
-        raise Noted("not found; only `omnilytics devnet` needs it", f"{node}make devnet-tools")
-    return str(found)
+    from omnilytics.devnet.anvil import require_anvil
+
+    try:
+        return str(require_anvil())
+    except ConfigError as error:
+        raise Noted("not found; only `omnilytics devnet` needs it", error.hint or "") from None
 
 
 def _database(settings: ServerSettings) -> str:
