@@ -164,6 +164,8 @@ def outputs_and_gradients(
         for name, tensor in weights.items()
     }
     outputs = run_graph(graph, tensors, inputs)
+    if loss is Loss.BINARY_CROSS_ENTROPY:
+        labels = torch.nn.functional.one_hot(labels, outputs.shape[1]).to(dtype)
     gradients = torch.autograd.grad(loss_value(loss, outputs, labels), list(tensors.values()))
     named = {name: g.numpy() for name, g in zip(tensors, gradients, strict=True)}
     return outputs.detach().numpy(), named
