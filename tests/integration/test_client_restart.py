@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,17 @@ def sell(world: Conductor, folder: Path, index: int, joined: dict[int, JoinedTas
             first = round_.submit(world.market.data.shards[index])
             again = round_.submit(world.market.data.shards[index + 2])  # not looked at
             assert (first.round, first.clip_factor) == (again.round, again.clip_factor)
+            sent = task._owner.sent(task.number)
+            assert sent is not None
+            kept = task._folder.kept(sent.context)  # what a restarted owner goes on with
+            assert kept is not None
+            assert (kept.packages, kept.sealed) == (sent.packages, sent.sealed)
+            assert kept.certificate == sent.certificate
+            assert np.array_equal(kept.vector, sent.vector)
+            elsewhere = replace(sent.context, block_hash=Hash32(bytes(32)))
+            assert task._folder.kept(elsewhere) is None
+            modes = {path.stat().st_mode & 0o777 for path in task._folder.path.rglob("*-*")}
+            assert modes == {0o600, 0o700}
 
 
 def expected(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from omnilytics.foundation.errors import ModelError
+from omnilytics.foundation.errors import MalformedError, ModelError
 from omnilytics.perturbation import gauge, interpreter
 from omnilytics.perturbation.gauge import GaugeStructure, ScaleKind, analyse
 from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, Node, TensorSpec
@@ -26,7 +26,12 @@ from omnilytics.perturbation.operations import (
     MaxPool2d,
     Relu,
 )
-from omnilytics.perturbation.secret import sample_secret, uniform_permutation, uniform_signs
+from omnilytics.perturbation.secret import (
+    restore_secret,
+    sample_secret,
+    uniform_permutation,
+    uniform_signs,
+)
 
 CONV = Conv2d((1, 1), (1, 1), (1, 1))
 Arrays = dict[str, np.ndarray]
@@ -164,6 +169,8 @@ def outputs_and_gradients(
         for name, tensor in weights.items()
     }
     outputs = run_graph(graph, tensors, inputs)
+    if loss is Loss.BINARY_CROSS_ENTROPY:
+        labels = torch.nn.functional.one_hot(labels, outputs.shape[1]).to(dtype)
     gradients = torch.autograd.grad(loss_value(loss, outputs, labels), list(tensors.values()))
     named = {name: g.numpy() for name, g in zip(tensors, gradients, strict=True)}
     return outputs.detach().numpy(), named
@@ -322,3 +329,20 @@ def test_every_listed_operation_is_complete() -> None:
     assert set(interpreter._RUN) == set(OPERATIONS.values())
     rules = inspect.getsource(gauge._Analysis.output_axis)
     assert all(f"{operation.__name__}()" in rules for operation in OPERATIONS.values())
+
+
+def test_a_kept_secret_is_the_same_and_of_its_model_alone() -> None:
+    structure = analyse(GRAPHS["mlp"])
+    secret = sample_secret(structure, SeededRandomness(4))
+    permutations, scales = secret.parts
+    weights = random_weights(GRAPHS["mlp"])
+    again = restore_secret(structure, permutations, scales)
+    for name, tensor in secret.perturb(weights).items():
+        assert np.array_equal(again.perturb(weights)[name], tensor)
+    for wrong in (
+        (permutations[1:], scales),
+        ([np.zeros_like(order) for order in permutations], scales),
+        (permutations, [2 * part for part in scales]),
+    ):
+        with pytest.raises(MalformedError, match="not of this model"):
+            restore_secret(structure, *wrong)

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self, Unpack
+from typing import Unpack
 
 from omnilytics.client.bought import BoughtTask
 from omnilytics.client.bought_folder import BoughtFolder
@@ -96,7 +95,6 @@ class ModelOwner(Closing):
             connection = open_connection(settings)
         super().__init__(connection)
         self._on_event = on_event or ignore
-        self._locks: list[FolderLock] = []
 
     @property
     def address(self) -> str:
@@ -186,23 +184,6 @@ class ModelOwner(Closing):
             hint="set client.data to the folder that it was published from",
             task=task,
         )
-
-    def close(self) -> None:
-        """Release connections and folders; a repeat does nothing."""
-        for lock in self._locks:
-            lock.release()
-        super().close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open(
         self, net: Module, folder: BoughtFolder, specification: TaskSpecification

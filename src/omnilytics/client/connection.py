@@ -12,13 +12,15 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from omnilytics.chain.account_files import open_signing_key
 from omnilytics.chain.market import connect_market
 from omnilytics.chain.reader import MarketReader
 from omnilytics.chain.sender import Sender
 from omnilytics.chain.writer import MarketWriter
+from omnilytics.client.files import FolderLock
 from omnilytics.client.settings import ClientSettings
 from omnilytics.foundation.errors import ConfigError, ResumableTimeoutError
 from omnilytics.foundation.loop_thread import LoopThread
@@ -142,10 +144,11 @@ def client_settings(
 
 
 class Closing:
-    """A holder of a connection, to be used as a context manager."""
+    """A holder of a connection and of folders, to be used as a context manager."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection: Connection | None = connection
+        self._locks: list[FolderLock] = []
 
     @property
     def connection(self) -> Connection:
@@ -155,7 +158,20 @@ class Closing:
         return self._connection
 
     def close(self) -> None:
-        """Release the connection; a repeat does nothing."""
+        """Release connections and folders; a repeat does nothing."""
+        for lock in self._locks:
+            lock.release()
         if self._connection is not None:
             self._connection.release()
             self._connection = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from omnilytics.client.connection import Closing, Connection, client_settings, open_connection
 from omnilytics.client.drafting import amount_wei
@@ -69,7 +67,6 @@ class DataOwner(Closing):
         super().__init__(connection)
         self._fewest_owners = fewest_owners
         self._on_event = on_event or ignore
-        self._locks: list[FolderLock] = []
 
     @property
     def address(self) -> str:
@@ -118,23 +115,6 @@ class DataOwner(Closing):
             source=source,
             on_event=self._on_event,
         )
-
-    def close(self) -> None:
-        """Release connections and folders; a repeat does nothing."""
-        for lock in self._locks:
-            lock.release()
-        super().close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _bond(self, view: TaskView, most: Wei) -> None:
         admission, key = view.parameters.admission, self.connection.key
