@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from omnilytics.api.limits import TooManyRequestsError
 from omnilytics.foundation.errors import (
     ChainError,
     ConflictError,
@@ -70,6 +71,7 @@ _STATUS: tuple[tuple[type[OmniLyticsError], int], ...] = (
     (MediaTypeError, 415),
     (VerificationError, 403),
     (UsageError, 400),
+    (TooManyRequestsError, 429),
     (BusyError, 503),
     (PeerError, 503),
     (ChainError, 503),

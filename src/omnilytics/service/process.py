@@ -184,7 +184,9 @@ class _Process:
             housekeeping=housekeeping.run_if_due,
         )
         self._rounds_thread = LoopThread("rounds")
-        application = create_application(Server(parts.node), work=self._workers)
+        application = create_application(
+            Server(parts.node), work=self._workers, limits=settings.http.limits()
+        )
         add_health_routes(application, parts.health, reasons=False)
         self._public = Listener(
             Observed(
