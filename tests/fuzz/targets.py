@@ -26,6 +26,7 @@ from mutation import ARTEFACT, BASE64_CBOR, CBOR, JSON, Format, mutate
 from protocol_world import Case, SeededRandomness, World
 
 from omnilytics.algebra import field
+from omnilytics.api.media import accepts
 from omnilytics.chain.abi import Codec, revert_reason
 from omnilytics.chain.artefact import load_artefact
 from omnilytics.chain.bindings import market, registry
@@ -58,9 +59,11 @@ from omnilytics.transport.hpke import (
     seal_aggregate,
     seal_package,
 )
+from omnilytics.transport.parts import read_content_range
 from omnilytics.validity.word import Word
 from omnilytics.wire import cbor
 from omnilytics.wire.envelope import decode_signed, sign_message
+from omnilytics.wire.hpke_configuration import HpkeConfiguration
 from omnilytics.wire.messages import Consent, Final, Seed
 from omnilytics.wire.package import Opening, SealedPackage
 from omnilytics.wire.record import Record
@@ -449,6 +452,17 @@ def _read_public_key(data: bytes) -> None:
     seal(data, b"", b"")
 
 
+def _read_content_range(data: bytes) -> None:
+    header = data.decode("latin-1")  # as servers decode headers
+    part = read_content_range(header)
+    assert 0 < part.length <= part.total < 10**15
+    assert read_content_range(str(part)) == part
+
+
+def _read_accept(data: bytes) -> None:
+    assert accepts(data.decode("latin-1")) in (True, False)
+
+
 def _read_sealed(data: bytes) -> None:
     _samples().hpke_key.open(data, b"")
 
@@ -483,6 +497,12 @@ def _transport_targets() -> Iterator[Target]:
     yield Target("aggregate", _read_aggregate, (cbor.encode(list(sums)),), CBOR)
     yield Target("endpoint", _read_endpoint, (b"http://server:8000", b"https://[::1]/a"))
     yield Target("hpke_public_key", _read_public_key, (bytes(public),))
+    yield Target(
+        "content_range", _read_content_range, (b"bytes 0-1048575/61706000", b"bytes 5-5/6")
+    )
+    yield Target("accept", _read_accept, (b"text/html, application/*;q=0.5, */*;q=0.1",))
+    configuration = HpkeConfiguration(server=samples.key.address, public_key=public).encode()
+    yield Target("hpke_configuration", _reader(HpkeConfiguration), (configuration,), CBOR)
     yield Target("hpke_sealed", _read_sealed, (seal(public, b"secret", b""),))
 
 

@@ -33,6 +33,7 @@ from omnilytics.api.exchange import (
     read_address,
     read_body,
 )
+from omnilytics.api.limits import Limits
 from omnilytics.api.media import CborResponse, check_media_types
 from omnilytics.api.problems import NotFoundError, add_problem_handlers
 from omnilytics.api.uploads import add_upload_routes
@@ -49,7 +50,11 @@ _TO_BOARD = {"board": link("get_board", "task", "round_number", kinds="certifica
 
 
 def create_application(
-    server: Server, *, now: Callable[[], float] = time.time, work: Work | None = None
+    server: Server,
+    *,
+    now: Callable[[], float] = time.time,
+    work: Work | None = None,
+    limits: Limits | None = None,
 ) -> FastAPI:
     """Return the application that serves one server.
 
@@ -58,18 +63,25 @@ def create_application(
         now: Clock in unix seconds, for the age of authenticated requests.
         work: Where requests are worked on, while the application's own loop moves bytes; that loop
             by default.
+        limits: How many requests one client may make; none by default.
     """
+    limits = limits or Limits.none()
+
+    async def check_rate(request: Request) -> None:
+        address = request.client.host if request.client else ""
+        limits.by_address.take(address, "address")
+
     work = work or InPlace()
     application = FastAPI(title="OmniLytics server", version="1")
     add_problem_handlers(application)
     router = APIRouter(
-        dependencies=[Depends(check_media_types)],
+        dependencies=[Depends(check_rate), Depends(check_media_types)],
         default_response_class=CborResponse,
         generate_unique_id_function=operation_id,
     )
     _add_consent_route(router, server, now, work)
     _add_content_routes(router, server, now, work)
-    add_upload_routes(router, server, now, work)
+    add_upload_routes(router, server, now, work, limits.by_signer)
     _add_round_routes(router, server, now, work)
     application.include_router(router)
     document(application)

@@ -14,7 +14,8 @@ from omnilytics.transport.parts import UPLOAD_OFFSET
 
 Responses = dict[int | str, dict[str, Any]]
 
-_BINARY = {"type": "string", "format": "binary"}
+_BINARY: dict[str, Any] = {}
+"""OpenAPI 3.1 says of raw bytes only their media type."""
 _PROBLEM = {
     "type": "object",
     "description": "RFC 9457, with stable codes; identifiers such as task may be added, as text.",

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from omnilytics.api.limits import TooManyRequestsError
 from omnilytics.foundation.errors import (
     ChainError,
     ConflictError,
@@ -74,6 +75,7 @@ _STATUS: tuple[tuple[type[OmniLyticsError], int], ...] = (
     (MediaTypeError, 415),
     (VerificationError, 403),
     (UsageError, 400),
+    (TooManyRequestsError, 429),
     (BusyError, 503),
     (PeerError, 503),
     (ChainError, 503),

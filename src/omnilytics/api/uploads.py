@@ -31,6 +31,7 @@ from omnilytics.api.exchange import (
     read_body,
     too_large,
 )
+from omnilytics.api.limits import RateLimit
 from omnilytics.api.work import Work
 from omnilytics.foundation.errors import MalformedError
 from omnilytics.foundation.units import Address, Round, TaskId
@@ -63,14 +64,19 @@ Range = Annotated[
 class Packages:
     """Takes the packages of owners for one server."""
 
-    def __init__(self, server: Server, now: Callable[[], float], work: Work) -> None:
+    def __init__(
+        self, server: Server, now: Callable[[], float], work: Work, by_signer: RateLimit
+    ) -> None:
+        self._by_signer = by_signer
         self._server = server
         self._now = now
         self._work = work
 
     def identify(self, owner: Address, header: str | None) -> SignedRequest:
         """Return the owner's signed request, before any of its body is read."""
-        return self._server.intake.identify_owner(owner, header, int(self._now()))
+        signed = self._server.intake.identify_owner(owner, header, int(self._now()))
+        self._by_signer.take(owner.hex(), "signer")
+        return signed
 
     async def take(
         self, request: Request, key: UploadKey, signed: SignedRequest, content_range: str | None
@@ -112,10 +118,14 @@ class Packages:
 
 
 def add_upload_routes(
-    router: APIRouter, server: Server, now: Callable[[], float], work: Work
+    router: APIRouter,
+    server: Server,
+    now: Callable[[], float],
+    work: Work,
+    by_signer: RateLimit,
 ) -> None:
     """Add the routes of both kinds of packages."""
-    packages = Packages(server, now, work)
+    packages = Packages(server, now, work, by_signer)
     _add_own_routes(router, packages)
     _add_held_routes(router, packages)
 

@@ -39,6 +39,7 @@ class Metrics:
             "http_request_seconds", "Time to answer.", _REQUEST_BUCKETS, "method", "route"
         )
         self.requests_in_progress = self._gauge("http_requests_in_progress", "Requests now.")
+        self.refused = self._counter("http_requests_refused", "Refused as too many (429).", "by")
         self.submissions = self._counter("submissions_stored", "Own packages stored.")
         self.held = self._counter("held_packages_stored", "Other servers' packages stored.")
         self.locks = self._counter("locks_given", "Seeds and sets locked, once a round.", "kind")

@@ -199,7 +199,9 @@ class _Process:
             name="outbox",
             daemon=True,
         )
-        application = create_application(Server(parts.node), work=self._workers)
+        application = create_application(
+            Server(parts.node), work=self._workers, limits=settings.http.limits()
+        )
         add_health_routes(application, parts.health, reasons=False)
         self._public = Listener(
             Observed(

@@ -13,6 +13,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from omnilytics.api.limits import TooManyRequestsError
 from omnilytics.api.problems import (
     ERROR_KEY,
     PROBLEM_TYPE,
@@ -92,6 +93,8 @@ class Observed:
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.request_seconds.labels(method, route).observe(seconds)
         error = scope.get(ERROR_KEY)
+        if isinstance(error, TooManyRequestsError):
+            self._metrics.refused.labels(error.by).inc()
         fields = error_fields(error) if isinstance(error, BaseException) else {}
         tell = _LOG.error if status >= 500 else _LOG.info
         if route in _QUIET_ROUTES or (method == "GET" and status < 400):

@@ -20,6 +20,7 @@ from omnilytics.foundation.units import Wei
 from omnilytics.wire.task_specification import ETHER_TOKEN
 
 if TYPE_CHECKING:
+    from omnilytics.api.limits import Limits
     from omnilytics.roles.server.policy import ServerPolicy
     from omnilytics.storage.retention import RetentionPolicy
 
@@ -113,9 +114,36 @@ class HttpSection(Section):
         lt=1 << 40,
         description="Bodies of all requests together that are held in memory; beyond, 503.",
     )
+    requests_per_second: float = Field(
+        default=200.0,
+        ge=1,
+        le=1_000_000,
+        description="Of one address in the long run; beyond, 429. Behind a proxy all share one.",
+    )
+    requests_burst: int = Field(
+        default=2_000, ge=10, le=10_000_000, description="Of one address at once."
+    )
+    signer_requests_per_second: float = Field(
+        default=50.0,
+        ge=1,
+        le=1_000_000,
+        description="Uploads, or parts of them, of one owner in the long run; beyond, 429.",
+    )
+    signer_requests_burst: int = Field(
+        default=1_000, ge=10, le=10_000_000, description="Of one owner at once."
+    )
     keep_alive_seconds: int = Field(
         default=15, ge=1, le=600, description="How long an idle connection is kept."
     )
+
+    def limits(self) -> Limits:
+        """Return the limits of requests."""
+        from omnilytics.api.limits import Limits, RateLimit
+
+        return Limits(
+            RateLimit(self.requests_per_second, self.requests_burst),
+            RateLimit(self.signer_requests_per_second, self.signer_requests_burst),
+        )
 
 
 class RoundsSection(Section):
