@@ -55,7 +55,7 @@ class Real:
     submitting: Submitting
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
 
-    def make_real(self, case: Case) -> None:
+    def make_real(self, case: Case[Any]) -> None:
         """Put a valid case into the open round."""
         submitting = self.submitting
         real = {
@@ -77,7 +77,7 @@ class Real:
         if name == "put_artefact":
             case.body = submitting.world.view.specification.encode()
 
-    def sign(self, case: Case) -> None:
+    def sign(self, case: Case[Any]) -> None:
         """Sign a case as the party that its route is for."""
         submitting, market = self.submitting, self.submitting.world.market
         name = case.operation.definition.raw["operationId"]
@@ -96,7 +96,7 @@ class Real:
         )
         case.headers[HEADER] = headers[HEADER]
 
-    def prepare(self, case: Case) -> None:
+    def prepare(self, case: Case[Any]) -> None:
         """Make two of three valid cases real, so that each kind is tried."""
         if case.meta is None or not case.meta.generation.mode.is_positive:
             return
@@ -138,7 +138,7 @@ def as_bytes(_context: object, value: Any) -> bytes:
 schemathesis.openapi.media_type(MEDIA_TYPE, st.binary(max_size=300))
 
 
-def send(real: Real, case: Case) -> None:
+def send(real: Real, case: Case[Any]) -> None:
     real.prepare(case)
     response = case.call_and_validate()
     name = case.operation.definition.raw["operationId"]
@@ -155,7 +155,7 @@ def test_every_answer_is_documented(real: Real, schema: Any, mode: GenerationMod
 
         @FIXED
         @given(case=operation.as_strategy(generation_mode=mode))
-        def run(case: Case) -> None:
+        def run(case: Case[Any]) -> None:
             send(real, case)
 
         run()
@@ -173,7 +173,7 @@ def test_links_lead_on(real: Real, schema: Any) -> None:
     before = real.statuses.copy()
 
     class Walk(schema.as_state_machine()):  # type: ignore[misc]
-        def call(self, case: Case, **options: Any) -> Any:
+        def call(self, case: Case[Any], **options: Any) -> Any:
             real.prepare(case)
             response = super().call(case, **options)
             real.statuses[case.operation.definition.raw["operationId"], response.status_code] += 1
