@@ -3,6 +3,7 @@
     python tests/fuzz/run.py --runs 20000 [--target NAME ...] [--seed 1] [--keep DIRECTORY]
 
 Each target runs in a process of its own, from its valid samples, for a bounded number of inputs.
+These are forked from one that has instrumented the code and made the samples already.
 Nothing is sent anywhere. The exit code is 1 if an input made a decoder fail in any way but an
 OmniLyticsError (or hang, or take more than 2 GB); the input is left in the kept directory.
 """
@@ -10,15 +11,18 @@ OmniLyticsError (or hang, or take more than 2 GB); the input is left in the kept
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
 import tempfile
+import traceback
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 HERE = Path(__file__).resolve().parent
 MAX_BYTES = 1 << 16
@@ -31,17 +35,18 @@ def main() -> int:
     """Run the chosen targets; return the exit code."""
     options = _options()
     if options.inside:
-        return _fuzz(options)
+        return _fuzz_all(options)
     names = options.target or _names()
     guided = find_spec("atheris") is not None
     print("guided by coverage" if guided else "Atheris is not installed: plain mutation")
     with tempfile.TemporaryDirectory() as scratch:
         keep = Path(options.keep or scratch)
         keep.mkdir(parents=True, exist_ok=True)
-        failed = [name for name in names if not _run(name, keep, options)]
-    if failed:
-        print(f"failed: {', '.join(failed)}")
-    return 1 if failed else 0
+        command = [sys.executable, __file__, "--inside", "--keep", str(keep)]
+        command += ["--runs", str(options.runs), "--seed", str(options.seed)]
+        for name in names:
+            command += ["--target", name]
+        return subprocess.run(command, check=False).returncode
 
 
 def _options() -> argparse.Namespace:
@@ -50,7 +55,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--target", action="append", help="name; repeat it for several")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", help="directory for failing inputs")
-    parser.add_argument("--inside", help=argparse.SUPPRESS)  # the child's working directory
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -62,24 +67,66 @@ def _names() -> list[str]:
     return done.stdout.split()
 
 
-def _run(name: str, keep: Path, options: argparse.Namespace) -> bool:
+def _fuzz_all(options: argparse.Namespace) -> int:
+    """Fuzz each target in a fork of this process; return 1 if one found anything."""
+    sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
+    atheris = import_module("atheris") if find_spec("atheris") else None
+    with (
+        atheris.instrument_imports(include=["omnilytics", "eth_abi"]) if atheris else nullcontext()
+    ):
+        import targets
+    known = targets.targets()
+    failed = [name for name in options.target if not _run(atheris, known[name], options)]
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _run(atheris: Any, target: Any, options: argparse.Namespace) -> bool:
     """Run one target in a child, print a line, return whether nothing was found."""
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, __file__, "--inside", scratch, "--target", name]
-        command += ["--runs", str(options.runs), "--seed", str(options.seed)]
-        command += ["--keep", str(keep)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    output = done.stdout + done.stderr
+        output_file = Path(scratch) / "output"
+        corpus = Path(scratch) / "corpus"
+        corpus.mkdir()
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            _run_child(atheris, target, options, corpus, output_file)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        output = output_file.read_text(errors="replace")
     runs = _last(r"(?:Done|executed) (\d+)", output)
     coverage = _last(r"cov: (\d+)", output)
-    corpus = _last(r"corp: (\d+)", output)
-    verdict = "ok" if done.returncode == 0 else "FAILED"
-    print(f"{name:20} {verdict:7} runs {runs:>9}  edges {coverage:>6}  corpus {corpus:>5}")
-    if done.returncode != 0:
-        print(f"exit code {done.returncode}")
+    size = _last(r"corp: (\d+)", output)
+    verdict = "ok" if code == 0 else "FAILED"
+    print(f"{target.name:20} {verdict:7} runs {runs:>9}  edges {coverage:>6}  corpus {size:>5}")
+    if code != 0:
+        print(f"exit code {code}")
         print("\n".join(line for line in output.splitlines() if not _NOISE.match(line)))
     sys.stdout.flush()
-    return done.returncode == 0
+    return code == 0
+
+
+def _run_child(
+    atheris: Any, target: Any, options: argparse.Namespace, corpus: Path, output_file: Path
+) -> NoReturn:
+    """Fuzz in this process, whose output goes to a file, and leave it."""
+    descriptor = os.open(output_file, os.O_CREAT | os.O_WRONLY)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    try:
+        if atheris is None:
+            _fuzz_plainly(target, options)
+        else:
+            _fuzz_guided(atheris, target, options, corpus)
+    except SystemExit as end:  # how Atheris ends
+        sys.stdout.flush()
+        os._exit(int(end.code or 0))
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _last(pattern: str, text: str) -> str:
@@ -87,21 +134,7 @@ def _last(pattern: str, text: str) -> str:
     return found[-1] if found else "-"
 
 
-def _fuzz(options: argparse.Namespace) -> int:
-    """Fuzz one target in this process."""
-    sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
-    (name,) = options.target
-    if find_spec("atheris") is None:
-        return _fuzz_plainly(name, options)
-    atheris = import_module("atheris")
-
-    with atheris.instrument_imports(include=["omnilytics", "eth_abi"]):
-        import targets
-    return _fuzz_guided(atheris, targets.targets()[name], options)
-
-
-def _fuzz_guided(atheris: Any, target: Any, options: argparse.Namespace) -> int:
-    corpus = Path(options.inside)
+def _fuzz_guided(atheris: Any, target: Any, options: argparse.Namespace, corpus: Path) -> None:
     for place, sample in enumerate(target.samples):
         (corpus / f"sample-{place}").write_bytes(sample)
     arguments = [
@@ -127,22 +160,18 @@ def _fuzz_guided(atheris: Any, target: Any, options: argparse.Namespace) -> int:
 
     atheris.Setup(arguments, target.accepts, custom_mutator=change)
     atheris.Fuzz()  # leaves the process
-    return 0
 
 
-def _fuzz_plainly(name: str, options: argparse.Namespace) -> int:
-    import targets
-
-    target, executed = targets.targets()[name], 0
+def _fuzz_plainly(target: Any, options: argparse.Namespace) -> None:
+    executed = 0
     for data in target.inputs(options.runs, options.seed):
         try:
             target.accepts(data)
         except Exception:
-            (Path(options.keep) / f"{name}-crash").write_bytes(data)
+            (Path(options.keep) / f"{target.name}-crash").write_bytes(data)
             raise
         executed += 1
     print(f"executed {executed}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -332,6 +332,21 @@ def test_a_body_is_not_read_beyond_its_bound(route: int, monkeypatch: pytest.Mon
     assert sent == limit + 1_024
 
 
+@pytest.mark.parametrize("route", [2, 3, 5, 8])
+@pytest.mark.parametrize("length", [(64 << 10) + 1, 10**30])
+def test_a_declared_length_is_refused_before_the_body(route: int, length: int) -> None:
+    read = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(1)
+        yield b"x"
+
+    headers = {"Content-Length": str(length)}
+    server = StandIn()
+    problem(send(server, *ROUTES[route], content=body(), headers=headers), 400, "malformed")
+    assert (server.calls, read) == ([], [])
+
+
 def test_a_false_content_length_changes_nothing() -> None:
     server = StandIn()
     options: dict[str, Any] = {"content": bytes(70 << 10), "headers": {"Content-Length": "10"}}
