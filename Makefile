@@ -8,7 +8,7 @@ MARKET := src/omnilytics/chain/artefacts/Market.json
 ANVIL := 1.7.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core attacks test-slow test-processes coverage campaign analyse devnet-tools fuzz lint types bench clean
+.PHONY: help setup demo test test-core attacks test-slow test-processes coverage campaign analyse devnet-tools fuzz lint types bench bench-load clean
 
 help:
 	@echo "make demo       train a model through a market in one process (first run installs)"
@@ -21,10 +21,11 @@ help:
 	@echo "make campaign   100,000 random calls of the contracts, checked against a model"
 	@echo "make analyse    static analysers over the contracts"
 	@echo "make devnet-tools  install anvil, a development chain, by npm"
-	@echo "make fuzz       mutate inputs of every decoder (ARGS='--runs N')"
+	@echo "make fuzz       fuzz every decoder, guided by coverage (ARGS='--runs N')"
 	@echo "make lint       format, lint and layer checks"
 	@echo "make types      strict type checks"
 	@echo "make bench      measure the work of owners and servers"
+	@echo "make bench-load send one server process 200 submissions (needs anvil)"
 	@echo "make clean      remove what was built, keep the environment"
 
 setup: $(MARKET)
@@ -63,8 +64,8 @@ test-slow: setup
 	@$(BIN)/pytest -q -n auto -m slow --ignore=tests/attacks --ignore=tests/privacy $(ARGS)
 
 test-processes: setup devnet-tools
-	@echo "test: server processes on anvil, stopped, killed, starved"
-	@$(BIN)/pytest -q -m processes tests/e2e $(ARGS)
+	@echo "test-processes: server processes on anvil: killed, lying, lost, starved; re-organised chains"
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m processes tests/e2e $(ARGS)
 
 coverage: setup
 	@echo "coverage: branches of algebra, sharing, validity, protocol; all must be taken"
@@ -86,6 +87,8 @@ devnet-tools:
 	@npm install --silent --no-audit --no-fund --prefix .devnet @foundry-rs/anvil@$(ANVIL)
 
 fuzz: setup
+	@echo "fuzz: every decoder of outside bytes, inputs chosen by coverage (Atheris)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	@$(BIN)/python tests/fuzz/run.py $(ARGS)
 
 lint: setup
@@ -99,6 +102,9 @@ types: setup
 bench: setup
 	@$(BIN)/omnilytics bench protect --dimension 10000 --dimension 100000 $(ARGS)
 	@$(BIN)/omnilytics bench check --dimension 10000 --dimension 100000 $(ARGS)
+
+bench-load: setup devnet-tools
+	@$(BIN)/python benchmarks/load.py $(ARGS)
 
 clean:
 	rm -rf dist omnilytics-demo $(MARKET) .mypy_cache .ruff_cache .pytest_cache .hypothesis
