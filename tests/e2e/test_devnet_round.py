@@ -59,7 +59,7 @@ def buy(folder: NetworkFolder) -> list[tuple[int, float]]:
     with omnilytics.ModelOwner(config=config(folder, "buyer")) as buyer:
         task = buyer.publish(
             net,
-            name="one round",
+            name="one-round",
             sample=samples(0),
             committee=[server.address for server in folder.read().servers],
             rounds=1,
