@@ -25,7 +25,7 @@ from omnilytics.client.settings import ClientSettings
 from omnilytics.foundation.units import TaskId, show_address
 from omnilytics.wire.signatures import SigningKey
 
-ROUNDS = 1
+ROUNDS = 2
 REWARD = 10**15
 NETWORK = """
 import torch
@@ -145,7 +145,7 @@ def publish_it(commands: CommandWorld, world: Conductor, buyer: AccountFiles) ->
         *("--stake", "0.1 ether", "--bond", "0.02 ether"),
     )
     reader = world.market.reader
-    fails(commands.run(buyer, *publish), 2, "nobody to ask", "in all 1 rounds")
+    fails(commands.run(buyer, *publish), 2, "nobody to ask", f"in all {ROUNDS} rounds")
     looked = commands.data(buyer, *publish, "--dry-run")
     assert reader.task_count() == 0
     done = commands.data(buyer, *publish, "--yes")
