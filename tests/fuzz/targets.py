@@ -33,7 +33,7 @@ from omnilytics.chain.bindings import market, registry
 from omnilytics.chain.connection import RawLog
 from omnilytics.chain.events import decode_logs
 from omnilytics.chain.happenings import Position
-from omnilytics.chain.jsonrpc import JsonRpcChain
+from omnilytics.chain.jsonrpc import JsonRpcChain, _Steady
 from omnilytics.chain.packing import unpack_round, unpack_task
 from omnilytics.chain.writer import terms_hash
 from omnilytics.foundation.errors import ChainError, MalformedError, OmniLyticsError
@@ -627,6 +627,7 @@ class _Node(JsonRpcChain):
     def __init__(self, response: object) -> None:
         self._shown_url = "http://node"
         self._provider = cast(Any, self)
+        self._steady = _Steady()
         self._response = response
 
     def make_request(self, *_request: object) -> object:

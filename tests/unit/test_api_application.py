@@ -240,6 +240,14 @@ def test_errors_have_a_status_and_a_stable_code(
         assert body["title"] == "bad"
 
 
+def test_an_unknown_task_is_not_found() -> None:
+    for method, path in ROUTES:
+        options: dict[str, Any] = {} if method == "GET" else {"content": b"body"}
+        answer = send(StandIn(ChainError("no such task")), method, path, **options)
+        problem(answer, 404, "not-found")
+        assert "retry-after" not in answer.headers
+
+
 def test_the_servers_own_trouble_shows_no_details() -> None:
     error = ConfigError("a stored file is damaged", file="/home/operator/secret/path")
     body = problem(send(StandIn(error), *ROUTES[1]), 500, "config")
@@ -306,11 +314,15 @@ def test_unknown_routes_are_problems_too(method: str, path: str, status: int) ->
     assert server.calls == []
 
 
+def test_a_wrong_method_is_told_the_right_one() -> None:
+    assert send(StandIn(), "POST", ROUTES[2][1]).headers["allow"]
+
+
 def test_bodies_are_bounded_exactly() -> None:
     limit = 64 << 10  # of a certificate
     server = StandIn()
     assert send(server, *ROUTES[5], content=bytes(limit)).status_code == 204
-    problem(send(server, *ROUTES[5], content=bytes(limit + 1)), 400, "malformed")
+    problem(send(server, *ROUTES[5], content=bytes(limit + 1)), 413, "too-large")
     assert len(server.calls) == 1
 
 
@@ -327,7 +339,7 @@ def test_a_body_is_not_read_beyond_its_bound(route: int, monkeypatch: pytest.Mon
             yield bytes(1_024)
 
     server = StandIn()
-    problem(send(server, *ROUTES[route], content=body()), 400, "malformed")
+    problem(send(server, *ROUTES[route], content=body()), 413, "too-large")
     assert server.calls == []
     assert sent == limit + 1_024
 
@@ -343,14 +355,14 @@ def test_a_declared_length_is_refused_before_the_body(route: int, length: int) -
 
     headers = {"Content-Length": str(length)}
     server = StandIn()
-    problem(send(server, *ROUTES[route], content=body(), headers=headers), 400, "malformed")
+    problem(send(server, *ROUTES[route], content=body(), headers=headers), 413, "too-large")
     assert (server.calls, read) == ([], [])
 
 
 def test_a_false_content_length_changes_nothing() -> None:
     server = StandIn()
     options: dict[str, Any] = {"content": bytes(70 << 10), "headers": {"Content-Length": "10"}}
-    problem(send(server, *ROUTES[5], **options), 400, "malformed")
+    problem(send(server, *ROUTES[5], **options), 413, "too-large")
     assert server.calls == []
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+import socket
+from typing import Any, cast
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from omnilytics.api import limits
 from omnilytics.api.application import create_application
-from omnilytics.api.limits import Limits, RateLimit, TooManyRequestsError
+from omnilytics.api.limits import Limits, RateLimit, TooManyRequestsError, network_of
 from omnilytics.roles import server as roles
 from omnilytics.service.metrics import Metrics
 from omnilytics.service.requests import Observed
+from omnilytics.service.serving import Listener
 from omnilytics.service.settings import HttpSection
 
 
@@ -107,3 +110,44 @@ def test_default_limits_are_those_of_the_settings() -> None:
     assert allowed(limits_of_server.by_address, "a", 15) == 15
     assert allowed(limits_of_server.by_signer, "a", 10) == 10
     assert HttpSection().requests_burst >= 13 * 8 * 10  # a whole committee's steps at once
+
+
+@pytest.mark.parametrize(
+    ("host", "client"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("", ""),
+        ("testclient", "testclient"),
+    ],
+)
+def test_who_is_one_client(host: str, client: str) -> None:
+    assert network_of(host) == client
+
+
+def test_forwarded_addresses_are_believed_of_named_proxies_alone() -> None:
+    def seen(trusted: tuple[str, ...]) -> str:
+        found: list[str] = []
+
+        async def application(scope: Scope, _receive: Receive, _send: Send) -> None:
+            found.append(scope["client"][0])
+
+        with socket.socket() as bound:
+            listener = Listener(application, bound, shutdown_seconds=1, trusted_proxies=trusted)
+            listener.config.load()
+            scope: dict[str, Any] = {
+                "type": "http",
+                "scheme": "http",
+                "client": ("127.0.0.1", 1),
+                "headers": [(b"x-forwarded-for", b"203.0.113.9")],
+            }
+            asyncio.run(listener.config.loaded_app(scope, None, None))
+        return found[0]
+
+    assert seen(()) == "127.0.0.1"
+    assert seen(("10.0.0.0/8",)) == "127.0.0.1"
+    assert seen(("127.0.0.0/8",)) == "203.0.113.9"

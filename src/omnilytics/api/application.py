@@ -33,7 +33,7 @@ from omnilytics.api.exchange import (
     read_address,
     read_body,
 )
-from omnilytics.api.limits import Limits
+from omnilytics.api.limits import Limits, network_of
 from omnilytics.api.media import CborResponse, check_media_types
 from omnilytics.api.problems import NotFoundError, add_problem_handlers
 from omnilytics.api.uploads import add_upload_routes
@@ -68,8 +68,8 @@ def create_application(
     limits = limits or Limits.none()
 
     async def check_rate(request: Request) -> None:
-        address = request.client.host if request.client else ""
-        limits.by_address.take(address, "address")
+        host = request.client.host if request.client else ""
+        limits.by_address.take(network_of(host), "address")
 
     work = work or InPlace()
     application = FastAPI(title="OmniLytics server", version="1")

@@ -32,20 +32,21 @@ _PROBLEM = {
     "additionalProperties": {"type": "string"},
 }
 _TEXT = {
-    400: "Bytes, a path or a query of the wrong form or size.",
+    400: "Bytes, a path or a query of the wrong form.",
     403: "A check failed: signature, time, deadline, admission.",
-    404: "No such content here.",
+    404: "No such task, or no such content here.",
     406: "The request takes no answer of this version's type.",
     408: "The body took too long to arrive.",
     409: "Something else was taken first; a repeat of that gets the first answer again.",
+    413: "The body is larger than the route takes.",
     415: "The body is not of this version's type.",
     429: "Too many requests; Retry-After says when to come again.",
     500: "A defect or a broken store; the log of the server says more.",
     503: "A peer, the chain or the store does not serve now, or too much is under way.",
 }
 _SECONDS = {"schema": {"type": "integer", "minimum": 0}, "description": "In seconds."}
-_ALWAYS = (400, 403, 406, 429, 500, 503)
-WITH_BODY = (408, 415)
+_ALWAYS = (400, 403, 404, 406, 429, 500, 503)
+WITH_BODY = (408, 413, 415)
 _OFFSET = {"schema": {"type": "integer", "minimum": 0}, "description": "Bytes that are here."}
 UPLOAD_ANSWER: dict[str, Any] = {
     "description": "The part is stored; the upload is not whole.",

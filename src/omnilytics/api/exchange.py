@@ -7,8 +7,7 @@ from typing import Annotated
 from fastapi import Header, Path, Request, Response
 
 from omnilytics.api.media import CborResponse
-from omnilytics.api.problems import NotFoundError
-from omnilytics.foundation.errors import MalformedError
+from omnilytics.api.problems import NotFoundError, TooLargeError
 from omnilytics.foundation.units import Address
 from omnilytics.transport.authentication import HEADER
 
@@ -25,7 +24,7 @@ Authentication = Annotated[
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Read a request's body; raises MalformedError once it exceeds `limit` bytes.
+    """Read a request's body; raises TooLargeError once it exceeds `limit` bytes.
 
     A declared length above the limit is refused before a byte of the body is read.
     """
@@ -40,9 +39,9 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def too_large(limit: int) -> MalformedError:
+def too_large(limit: int) -> TooLargeError:
     """Return the error for a body of more than `limit` bytes."""
-    return MalformedError("request too large", want=f"<= {limit} bytes")
+    return TooLargeError("request too large", want=f"<= {limit} bytes")
 
 
 def content(body: bytes | None) -> Response:

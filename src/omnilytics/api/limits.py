@@ -2,7 +2,8 @@
 
 Refused is what comes before anything was done, so the same request may come again. The memory of
 it is bounded: of many clients those are forgotten that were quiet longest, and begin anew with a
-full bucket. An address is that of the connection; behind a proxy all clients share one.
+full bucket. An address is that of the connection, or what a proxy says that the settings trust; an
+IPv6 host has a whole /64.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 
 from omnilytics.foundation.errors import OmniLyticsError
 
@@ -65,6 +67,19 @@ class RateLimit:
             )
             error.by = by
             raise error
+
+
+def network_of(host: str) -> str:
+    """Return what counts as one client: an IPv4 address, or the /64 that one IPv6 host has."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.version == 4:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ip_network((address, 64), strict=False))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ PROBLEM_TYPE = "application/problem+json"
 ERROR_KEY = "omnilytics.error"
 """Where a request's scope keeps the error that it ended with, for the log."""
 RETRY_AFTER_SECONDS = 2
+NO_TASK = "no such task"
+"""What the market says of a task that was never created."""
 CLIENT_LEFT = 499
 """For log and metrics alone: what nginx calls a request whose client closed the connection."""
 
@@ -38,6 +40,12 @@ class NotFoundError(OmniLyticsError):
     """Content that this server does not have."""
 
     code = "not-found"
+
+
+class TooLargeError(MalformedError):
+    """A body with more bytes than the route takes."""
+
+    code = "too-large"
 
 
 class MediaTypeError(OmniLyticsError):
@@ -69,6 +77,7 @@ class SlowBodyError(OmniLyticsError):
 _STATUS: tuple[tuple[type[OmniLyticsError], int], ...] = (
     (NotFoundError, 404),
     (SlowBodyError, 408),
+    (TooLargeError, 413),
     (MalformedError, 400),
     (ConflictError, 409),
     (NotAcceptableError, 406),
@@ -94,6 +103,8 @@ def add_problem_handlers(application: FastAPI) -> None:
 
 async def _problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, OmniLyticsError)
+    if isinstance(error, ChainError) and error.message == NO_TASK:
+        error = NotFoundError(NO_TASK)  # no trouble of the chain's: it does not pass
     request.scope[ERROR_KEY] = error
     return _answer(error, next((code for kind, code in _STATUS if isinstance(error, kind)), 500))
 
@@ -107,7 +118,9 @@ async def _bad_parameter(_request: Request, error: Exception) -> JSONResponse:
 
 async def _no_route(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return _answer(NotFoundError(error.detail), error.status_code)
+    answer = _answer(NotFoundError(error.detail), error.status_code)
+    answer.headers.update(error.headers or {})  # Allow, with 405
+    return answer
 
 
 async def _client_left(_request: Request, _error: Exception) -> Response:

@@ -104,6 +104,15 @@ class PeerError(OmniLyticsError):
 
     code = "peer"
     exit_code = 7
+    passes = False
+    """Whether another attempt may mend it."""
+    retry_after_seconds = 0
+    """When, where the peer said so."""
+
+    def passing(self, retry_after_seconds: int = 0) -> PeerError:
+        """Return this error as one that another attempt may mend."""
+        self.passes, self.retry_after_seconds = True, retry_after_seconds
+        return self
 
 
 class VerificationError(OmniLyticsError):

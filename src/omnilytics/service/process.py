@@ -214,6 +214,7 @@ class _Process:
             shutdown_seconds=settings.operations.shutdown_seconds,
             keep_alive_seconds=settings.http.keep_alive_seconds,
             connections=settings.http.connections,
+            trusted_proxies=settings.http.trusted_proxies,
         )
         self._private = None
         if private is not None:

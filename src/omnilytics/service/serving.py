@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -21,6 +21,7 @@ class Listener(uvicorn.Server):
         shutdown_seconds: float,
         keep_alive_seconds: int = 15,
         connections: int | None = None,
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
         config = uvicorn.Config(
             application,
@@ -36,6 +37,8 @@ class Listener(uvicorn.Server):
             timeout_keep_alive=keep_alive_seconds,
             timeout_graceful_shutdown=max(1, int(shutdown_seconds)),
             limit_concurrency=connections,
+            proxy_headers=bool(trusted_proxies),  # else anybody could say who it is
+            forwarded_allow_ips=list(trusted_proxies),
         )
         super().__init__(config)
         self._bound = bound

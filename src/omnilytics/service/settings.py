@@ -7,6 +7,7 @@ nodes may carry an access key, so only their scheme and host are ever shown.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -47,6 +48,13 @@ def _listen(text: str) -> str:
     return text
 
 
+def _proxy(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        raise ValueError("a proxy is an IP address or network, such as 10.0.0.0/8") from None
+
+
 def _endpoint(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", text) or text.endswith("/"):
         raise ValueError("an endpoint is an http or https URL without a slash at its end")
@@ -55,6 +63,7 @@ def _endpoint(text: str) -> str:
 
 Amount = Annotated[Wei, BeforeValidator(_wei), Field(ge=0, lt=1 << 96)]
 Listen = Annotated[str, AfterValidator(_listen), Field(max_length=300)]
+Proxy = Annotated[str, AfterValidator(_proxy), Field(max_length=64)]
 Endpoint = Annotated[str, AfterValidator(_endpoint), Field(max_length=MAX_ENDPOINT_BYTES)]
 
 
@@ -131,6 +140,11 @@ class HttpSection(Section):
     )
     signer_requests_burst: int = Field(
         default=1_000, ge=10, le=10_000_000, description="Of one owner at once."
+    )
+    trusted_proxies: tuple[Proxy, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Addresses or networks of own proxies, whose X-Forwarded-For is believed.",
     )
     keep_alive_seconds: int = Field(
         default=15, ge=1, le=600, description="How long an idle connection is kept."

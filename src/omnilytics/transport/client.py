@@ -22,7 +22,6 @@ from omnilytics.transport.parts import CONTENT_RANGE, Part
 from omnilytics.transport.retries import (
     PARTS_ABOVE_BYTES,
     Answer,
-    BrokenError,
     patiently,
     send_in_parts,
 )
@@ -187,9 +186,10 @@ class ServerClient:
             ):
                 content = await self._read_bounded(response)
         except (httpx.HTTPError, TimeoutError) as error:
-            raise BrokenError(
+            silent = PeerError(
                 "server does not answer", got=type(error).__name__, endpoint=self.endpoint
-            ) from None
+            )
+            raise silent.passing() from None
         self._meter.add_bytes(phase, len(body) + len(content))
         return Answer(response.status_code, response.headers, content)
 

@@ -26,20 +26,6 @@ _COME_AGAIN = (429, 503)
 _Result = TypeVar("_Result")
 
 
-class _PassingError(PeerError):
-    """What another attempt may mend."""
-
-    retry_after_seconds: int = 0
-
-
-class BrokenError(_PassingError):
-    """A connection that failed; whether the server took the request is not known."""
-
-
-class BusyPeerError(_PassingError):
-    """A server that did not take the request now."""
-
-
 @dataclass(frozen=True)
 class Answer:
     """What a server answered, whatever its status."""
@@ -51,11 +37,10 @@ class Answer:
     def refusal(self, endpoint: str) -> PeerError:
         """Return problem+json (RFC 9457) as an error that quotes a bounded part of it."""
         got = f"{self.status} {self.content[:400].decode('utf-8', 'replace')}"
-        if self.status not in _COME_AGAIN:
-            return PeerError("server refused the request", got=got, endpoint=endpoint)
-        busy = BusyPeerError("server refused the request", got=got, endpoint=endpoint)
-        busy.retry_after_seconds = self._number("Retry-After") or 0
-        return busy
+        error = PeerError("server refused the request", got=got, endpoint=endpoint)
+        if self.status in _COME_AGAIN:
+            return error.passing(self._number("Retry-After") or 0)
+        return error
 
     @property
     def offset(self) -> int | None:
@@ -72,12 +57,14 @@ async def patiently(call: Callable[[], Awaitable[_Result]]) -> _Result:
     for attempt in range(1, ATTEMPTS):
         try:
             return await call()
-        except (BrokenError, BusyPeerError) as error:
+        except PeerError as error:
+            if not error.passes:
+                raise
             await wait(attempt, error)
     return await call()
 
 
-async def wait(attempt: int, error: _PassingError) -> None:
+async def wait(attempt: int, error: PeerError) -> None:
     """Wait before the next attempt, 1 being the first that failed."""
     seconds = max(error.retry_after_seconds, FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
     jitter = 1 + secrets.randbelow(1_000) / 2_000
@@ -106,9 +93,9 @@ async def send_in_parts(body: bytes, exchange: Exchange, endpoint: str) -> bytes
             if answer.status == 200:
                 return answer.content
             before, offset = offset, _next_offset(answer, len(body), endpoint)
-        except (BrokenError, BusyPeerError) as error:
+        except PeerError as error:
             failures, lost = failures + 1, True
-            if failures == ATTEMPTS:
+            if not error.passes or failures == ATTEMPTS:
                 raise
             await wait(failures, error)
             continue

@@ -20,12 +20,12 @@ class Uploading:
     """Collects parts; see the module docstring."""
 
     def __init__(self, node: ServerNode, intake: Intake) -> None:
-        self._uploads = node.repository.uploads
+        self._node = node
         self._intake = intake
 
     def offset(self, key: UploadKey) -> int:
         """Return at which byte an upload goes on."""
-        return self._uploads.offset(key)
+        return self._node.repository.uploads.offset(key)
 
     async def check(self, key: UploadKey) -> None:
         """Raise VerificationError unless the round takes packages of the owner now."""
@@ -39,9 +39,9 @@ class Uploading:
         Raises:
             ConflictError: The part does not begin where the upload ends.
         """
-        if part.is_final and self._uploads.offset(key) == part.total:
+        if part.is_final and self._node.repository.uploads.offset(key) == part.total:
             return part.total
-        return self._uploads.append(key, part.first, content)
+        return self._node.repository.uploads.append(key, part.first, content)
 
     async def finish(self, key: UploadKey, accept: Callable[[bytes], Awaitable[bytes]]) -> bytes:
         """Return what `accept` answers to the whole body.
@@ -52,9 +52,9 @@ class Uploading:
             VerificationError: The body was refused, and the parts are dropped.
         """
         try:
-            answer = await accept(self._uploads.content(key))
+            answer = await accept(self._node.repository.uploads.content(key))
         except VerificationError:
-            self._uploads.drop(key)
+            self._node.repository.uploads.drop(key)
             raise
-        self._uploads.drop(key)  # the package itself is durable by now
+        self._node.repository.uploads.drop(key)  # the package itself is durable by now
         return answer
