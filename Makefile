@@ -8,7 +8,7 @@ MARKET := src/omnilytics/chain/artefacts/Market.json
 ANVIL := 1.7.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core attacks test-slow test-processes coverage campaign analyse devnet-tools fuzz lint types bench bench-load clean
+.PHONY: help setup demo test test-core attacks test-slow test-processes test-long coverage campaign analyse devnet-tools fuzz lint types bench bench-load clean
 
 help:
 	@echo "make demo       train a model through a market in one process (first run installs)"
@@ -17,6 +17,7 @@ help:
 	@echo "make attacks    run the attacks again and record the table in docs/attacks.md"
 	@echo "make test-slow  run the tests that take longer"
 	@echo "make test-processes  run server processes on anvil, minutes"
+	@echo "make test-long  run those that take longest, a quarter of an hour"
 	@echo "make coverage   branch coverage of the core"
 	@echo "make campaign   100,000 random calls of the contracts, checked against a model"
 	@echo "make analyse    static analysers over the contracts"
@@ -65,7 +66,11 @@ test-slow: setup
 
 test-processes: setup devnet-tools
 	@echo "test-processes: server processes on anvil: killed, lying, lost, starved; re-organised chains"
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m processes tests/e2e $(ARGS)
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "processes and not long" tests/e2e $(ARGS)
+
+test-long: setup devnet-tools
+	@echo "test-long: ten rounds with a kill in each, two faults at once, chains that go back, devnets"
+	@$(BIN)/pytest -q -m "processes and long" tests/e2e $(ARGS)
 
 coverage: setup
 	@echo "coverage: branches of algebra, sharing, validity, protocol; all must be taken"

@@ -23,6 +23,7 @@ from omnilytics.devnet.processes import started_at
 from omnilytics.foundation.settings import Section, Settings, load_settings
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.processes,
     pytest.mark.skipif(anvil_binary() is None, reason="needs anvil: make devnet-tools"),
 ]

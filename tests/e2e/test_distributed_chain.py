@@ -73,6 +73,7 @@ def replace_blocks(world: Distributed, count: int) -> None:
     assert chain.block_hash(first) != before
 
 
+@pytest.mark.long
 def test_a_chain_that_goes_back_and_goes_away(tmp_path: Path) -> None:
     async def scenario() -> None:
         (port,) = free_ports(1)

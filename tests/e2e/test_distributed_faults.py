@@ -72,6 +72,7 @@ def test_a_lie_is_caught_and_a_loss_is_borne(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.long
 def test_a_lie_and_a_loss_at_once(tmp_path: Path) -> None:
     """At (11,3,2) the committee bears both."""
 

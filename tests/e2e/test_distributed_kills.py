@@ -165,6 +165,7 @@ async def play_all(world: Distributed, plans: tuple[Plan, ...]) -> None:
     check_logs(world)
 
 
+@pytest.mark.long
 def test_no_kill_loses_anything_or_makes_a_second_answer(tmp_path: Path) -> None:
     async def scenario() -> None:
         (port,) = free_ports(1)
