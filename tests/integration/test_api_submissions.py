@@ -86,7 +86,10 @@ def test_nobody_else_adds_to_an_upload_and_a_wrong_whole_is_dropped(tmp_path: Pa
                 assert told.status_code in (400, 403)
             for form in ("bytes 0-99/200000000", "bytes 0-98/400", "bytes 0-1", "bytes 9-0/10"):
                 place = headers | {"Content-Range": form}
-                assert (await submitting.call("PUT", path, body[:100], place)).status_code in (400, 413)
+                assert (await submitting.call("PUT", path, body[:100], place)).status_code in (
+                    400,
+                    413,
+                )
             uploads = world.market.servers[0].node.repository.uploads
             assert list(uploads.folder.iterdir()) == []
             # Bytes that are not those of the signed hash are dropped as a whole.
