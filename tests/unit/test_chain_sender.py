@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from eth_hash.auto import keccak
 from mempool import Mempool
 
 from omnilytics.chain.connection import RawReceipt
@@ -74,6 +75,55 @@ def test_what_was_mined_meanwhile_is_not_sent_twice(chain: Mempool, no_wait: Non
     (receipt,) = Sender(chain, KEY, outbox=outbox).resume()
     assert receipt.transaction_hash == call.hashes[0]
     assert (chain.balance(FRIEND), outbox.pending()) == (1, ())
+
+
+@pytest.mark.parametrize("by", ["resume", "the caller"])
+def test_a_call_that_is_out_is_not_made_twice_whatever_a_node_says(
+    chain: Mempool, no_wait: None, by: str
+) -> None:
+    """One that lags knows neither the transaction nor its nonce."""
+    outbox = MemoryOutbox()
+    call = stuck(chain, outbox)
+    sender = Sender(chain, KEY, outbox=outbox)
+    chain.forgetful = True
+    with pytest.raises(ResumableTimeoutError):
+        sender.resume() if by == "resume" else pay(sender)
+    assert outbox.pending() == (call,)
+    chain.forgetful = False
+    assert pay(sender) == GAS
+    assert (chain.balance(FRIEND), outbox.pending()) == (1, ())
+    assert chain.spent_nonces(sender.address) == 1
+
+
+def test_a_new_call_stays_unless_its_refusal_is_final(chain: Mempool, no_wait: None) -> None:
+    outbox = MemoryOutbox()
+    sender = Sender(chain, KEY, outbox=outbox)
+    chain.forgetful = True
+    with pytest.raises(ResumableTimeoutError):
+        pay(sender)
+    (call,) = outbox.pending()
+    chain.forgetful = False
+    chain.send(call.transactions[0])  # another node had it
+    assert pay(sender) == GAS
+    assert (chain.balance(FRIEND), outbox.pending()) == (1, ())
+
+
+def test_a_gap_is_filled_for_what_waits_behind_it(chain: Mempool, no_wait: None) -> None:
+    outbox = MemoryOutbox()
+    first = stuck(chain, outbox)
+    sender = Sender(chain, KEY, outbox=outbox)
+    chain.ignored = 1
+    with pytest.raises(ResumableTimeoutError):
+        pay(sender, 10)
+    outbox.finish(first.nonce)
+    chain.seen.clear()
+    assert [receipt.succeeded for receipt in sender.resume()] == [True, True]
+    assert (chain.balance(FRIEND), outbox.pending()) == (10, ())
+    target, data = chain.calldata(Hash32(keccak(chain.seen[0])))
+    assert (target, data) == (sender.address, b"")
+    chain.seen.clear()
+    assert sender.resume() == ()
+    assert chain.seen == []
 
 
 def test_a_new_call_does_not_take_the_nonce_of_one_that_waits(

@@ -20,18 +20,22 @@ from typing import Any
 from eth_account import Account
 from eth_hash.auto import keccak
 
-from omnilytics.chain.connection import Chain, RawReceipt
+from omnilytics.chain.connection import Chain, RawReceipt, RefusedError
 from omnilytics.chain.outbox import MemoryOutbox, Outbox, OutgoingCall
 from omnilytics.foundation.errors import ChainError, FundsError, ResumableTimeoutError
+from omnilytics.foundation.logging import get_logger
 from omnilytics.foundation.units import Address, Hash32, Wei, show_address
 from omnilytics.wire.signatures import SigningKey
 
 NOTHING = Wei(0)
+TRANSFER_GAS = 21_000
+"""Of a transaction that does nothing."""
 PATIENCE_SECONDS = 60.0
 """Time after which a transaction that is not mined is replaced by a dearer one."""
 MAX_WAIT_SECONDS = 600.0
 MAX_REPLACEMENTS = 8
 """Each raises the fee by an eighth at least, the least that nodes take: by 2.6 times in all."""
+_LOG = get_logger("omnilytics.chain.sender")
 _AGAIN = "whether the call was made is on the chain; try again if not"
 
 
@@ -95,7 +99,7 @@ class Sender:
                 self._check_funds(value, gas)
                 if target is not None:
                     self.chain.preflight(self.address, target, data, value, gas)
-                call = self._signed(target, data, value, gas)
+                call = self._signed(target, data, value, gas, nonce=self._free_nonce())
                 self._outbox.put(call)
                 self._submit(call)
             self._awaited.add(call.nonce)
@@ -113,10 +117,14 @@ class Sender:
     def resume(self) -> tuple[RawReceipt, ...]:
         """Finish what is left in the outbox, say of an earlier process; return the receipts.
 
+        A nonce before it that nobody used is used up by a transaction that does nothing.
+
         Raises:
             ResumableTimeoutError: Something is not mined yet; resume again.
         """
         with self._outbox.owned():
+            with suppress(ChainError):  # what the node does not tell or take now, it will later
+                self._fill_gaps()
             calls = [call for call in self._outbox.pending() if call.nonce not in self._awaited]
             for call in calls:
                 self._resubmit(call)
@@ -142,16 +150,20 @@ class Sender:
             same = (call.target, call.data, call.value_wei) == wanted
             if same and call.nonce not in self._awaited:
                 self._resubmit(call)
-                return self._latest(call.nonce)
+                return call
         return None
 
-    def _signed(self, target: Address | None, data: bytes, value: Wei, gas: int) -> OutgoingCall:
+    def _free_nonce(self) -> int:
+        """Return the first that is free: a gap would stop all after it."""
         taken = {call.nonce for call in self._outbox.pending()}
+        return next(n for n in count(self.chain.next_nonce(self.address)) if n not in taken)
+
+    def _signed(
+        self, target: Address | None, data: bytes, value: Wei, gas: int, *, nonce: int
+    ) -> OutgoingCall:
         max_fee_wei, priority_fee_wei = self.chain.fees_wei()
-        # The first that is free: a gap would stop all after it.
-        free = (n for n in count(self.chain.next_nonce(self.address)) if n not in taken)
         call = OutgoingCall(
-            nonce=next(free),
+            nonce=nonce,
             target=target,
             data=data,
             value_wei=value,
@@ -182,24 +194,40 @@ class Sender:
         )
 
     def _submit(self, call: OutgoingCall) -> None:
-        """Send a new call; one that the chain refuses is forgotten.
+        """Send a new call; one that can be mined nowhere, being what it is, is forgotten.
 
-        If the node does not even answer, nobody knows whether it has the transaction: it stays.
+        After any other refusal, or none, nobody knows which node has the transaction: it stays.
         """
         try:
             self.chain.send(call.transactions[-1])
-        except ChainError:
-            if self.chain.next_nonce(self.address) <= call.nonce:
-                self._outbox.finish(call.nonce)
-                raise
+        except RefusedError:
+            self._outbox.finish(call.nonce)
+            raise
+        except ChainError as error:
+            _LOG.warning("a node did not take a transaction", nonce=call.nonce, error=str(error))
 
     def _resubmit(self, call: OutgoingCall) -> None:
-        """Send a call's dearest transaction again; the chain may have it, or another of it."""
-        try:
+        """Send a call's dearest transaction again; the chain may have it, or another of it.
+
+        Whatever the node says, it was out once and may be mined: only a spent nonce ends that.
+        """
+        with suppress(ChainError):
             self.chain.send(call.transactions[-1])
-        except ChainError:
-            if self.chain.next_nonce(self.address) <= call.nonce:
-                self._outbox.finish(call.nonce)
+
+    def _fill_gaps(self) -> None:
+        """Use up nonces that nobody has: what waits behind one would wait for ever."""
+        pending = self._outbox.pending()
+        if not pending:
+            return
+        nonces = {call.nonce for call in pending}
+        spent = self.chain.spent_nonces(self.address)
+        gaps = [nonce for nonce in range(spent, max(nonces)) if nonce not in nonces]
+        first = self.chain.next_nonce(self.address) if gaps else 0  # another program may have some
+        for nonce in gaps:
+            if nonce >= first:
+                call = self._signed(self.address, b"", NOTHING, TRANSFER_GAS, nonce=nonce)
+                self._outbox.put(call)
+                self._submit(call)
 
     def _latest(self, nonce: int) -> OutgoingCall | None:
         """Return a call as the outbox has it now; None once it is finished."""
