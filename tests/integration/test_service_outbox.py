@@ -199,7 +199,7 @@ def test_what_is_left_is_finished_beside_all_else(
     monkeypatch.setattr(chain, "send", silent_twice)
     monkeypatch.setattr(chain, "next_nonce", silent)
     stopping = threading.Event()
-    sender = Sender(chain, KEY.secret, outbox=outbox_of(store))
+    sender = Sender(chain, KEY.secret, outbox=outbox_of(store), patience_seconds=0.05)
     thread = threading.Thread(target=keep_finishing, args=(sender, stopping))
     thread.start()
     wait_for(lambda: outbox_of(store).pending() == (), "finished", thread.is_alive)

@@ -278,3 +278,37 @@ def test_what_another_process_finished_is_looked_for_once_more(chain: Mempool) -
     with pytest.raises(ChainError, match="another process finished") as caught:
         pay(Sender(chain, KEY, outbox=outbox, patience_seconds=0.0))
     assert caught.value.hint
+
+
+def test_nobody_gets_the_receipt_of_another_call(chain: Mempool) -> None:
+    """Which has its nonce, where two processes do not share what they know."""
+    chain.ignored = 1
+    outbox = MemoryOutbox()
+    wait = chain.wait_for_receipt
+    others: list[OutgoingCall] = []
+
+    def put_another(*hashes: Hash32, timeout_seconds: float) -> RawReceipt:
+        if others:
+            return wait(*hashes, timeout_seconds=timeout_seconds)
+        (call,) = outbox.pending()
+        signed = Sender(chain, KEY)._signed(FRIEND, b"", Wei(7), GAS, nonce=call.nonce)
+        others.append(signed)
+        outbox.put(signed)
+        raise ResumableTimeoutError("not yet")
+
+    chain.wait_for_receipt = put_another  # type: ignore[assignment]
+    with pytest.raises(ChainError, match="another call has the call's nonce") as caught:
+        pay(Sender(chain, KEY, outbox=outbox, patience_seconds=0.0))
+    assert caught.value.hint
+    assert outbox.pending() == tuple(others)
+
+
+def test_another_calls_transaction_does_not_count_as_ones_own(chain: Mempool) -> None:
+    outbox = MemoryOutbox()
+    sender = Sender(chain, KEY, outbox=outbox)
+    ours, other = (sender._signed(FRIEND, b"", Wei(wei), GAS, nonce=0) for wei in (1, 7))
+    outbox.put(other)
+    chain.send(other.transactions[0])
+    with pytest.raises(ChainError, match="another transaction has the call's nonce"):
+        sender._check_possible(ours)
+    sender._check_possible(other)

@@ -259,7 +259,7 @@ class Sender:
             return
         # The nonce first: what spent it has its receipt by now.
         latest = self._latest(call.nonce)
-        hashes = (*call.hashes, *(latest.hashes if latest else ()))
+        hashes = (*call.hashes, *(latest.hashes if latest and _is_same(latest, call) else ()))
         if all(self.chain.receipt(transaction_hash) is None for transaction_hash in hashes):
             self._outbox.finish(call.nonce)
             raise ChainError("another transaction has the call's nonce", hint=_AGAIN)
@@ -272,6 +272,8 @@ class Sender:
                 if any(self.chain.receipt(name) is not None for name in call.hashes):
                     return call
                 raise ChainError("another process finished the call", hint=_AGAIN)
+            if not _is_same(latest, call):
+                raise ChainError("another call has the call's nonce", hint=_AGAIN)
             if latest.hashes != call.hashes or len(call.hashes) > MAX_REPLACEMENTS:
                 return latest
             now_max_wei, now_priority_wei = self.chain.fees_wei()
@@ -299,6 +301,10 @@ class Sender:
                 hint=f"send ether to {show_address(self.address)}",
                 account=show_address(self.address),
             )
+
+
+def _is_same(one: OutgoingCall, other: OutgoingCall) -> bool:
+    return (one.target, one.data, one.value_wei) == (other.target, other.data, other.value_wei)
 
 
 def signed_transaction(
