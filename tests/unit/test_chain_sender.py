@@ -8,7 +8,7 @@ from mempool import Mempool
 
 from omnilytics.chain.connection import RawReceipt
 from omnilytics.chain.outbox import MemoryOutbox, OutgoingCall
-from omnilytics.chain.sender import MAX_REPLACEMENTS, Sender
+from omnilytics.chain.sender import MOST_ABOVE_PRESENT, Sender
 from omnilytics.foundation.errors import ChainError, FundsError, ResumableTimeoutError
 from omnilytics.foundation.units import Address, Hash32, Wei
 
@@ -155,12 +155,33 @@ def test_replacements_raise_the_fee_by_an_eighth_and_end(
     outbox = MemoryOutbox()
     sender = Sender(chain, KEY, outbox=outbox, patience_seconds=0.0)
     monkeypatch.setattr("omnilytics.chain.sender.MAX_WAIT_SECONDS", 0.3)
-    first_wei, _ = chain.fees_wei()
+    most_wei = MOST_ABOVE_PRESENT * chain.fees_wei()[0]
     with pytest.raises(ResumableTimeoutError):
         pay(sender)
     (call,) = outbox.pending()
-    assert len(call.transactions) == len(set(call.hashes)) == MAX_REPLACEMENTS + 1
-    assert call.max_fee_wei >= first_wei * 1.125**MAX_REPLACEMENTS
+    assert len(call.transactions) == len(set(call.hashes)) > 5
+    assert most_wei * 8 // 9 - 1 <= call.max_fee_wei <= most_wei
+    assert call.priority_fee_wei <= call.max_fee_wei
+
+
+def test_no_fee_is_offered_above_the_most(chain: Mempool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By replacements neither; and what is dearer at present is not sent at all."""
+    chain.ignored = 10**6
+    outbox = MemoryOutbox()
+    most_wei = Wei(chain.fees_wei()[0] * 3 // 2)
+    sender = Sender(chain, KEY, outbox=outbox, patience_seconds=0.0, most_fee_wei=most_wei)
+    monkeypatch.setattr("omnilytics.chain.sender.MAX_WAIT_SECONDS", 0.3)
+    with pytest.raises(ResumableTimeoutError):
+        pay(sender)
+    (call,) = outbox.pending()
+    assert len(call.transactions) > 2
+    assert call.max_fee_wei <= most_wei
+    chain.seen.clear()
+    monkeypatch.setattr(chain, "fees_wei", lambda: (Wei(10**14), Wei(10**14 - 10**9)))
+    with pytest.raises(ChainError, match=r"dearer than allowed") as caught:
+        pay(sender, 2)
+    assert "chain.most_fee" in str(caught.value.hint)
+    assert (chain.seen, outbox.pending()) == ([], (call,))
 
 
 def test_a_refused_transaction_leaves_nothing_behind(chain: Mempool) -> None:

@@ -320,10 +320,10 @@ class JsonRpcChain(Chain):
         if not isinstance(response, Mapping):
             raise ChainError("not a JSON-RPC node", got=self._shown_url)
         if "error" in response:
-            error = _refusal(method, response["error"])
+            refusal = _refusal(method, response["error"])
             if method == "eth_sendRawTransaction" and _is_final(response["error"]):
-                raise RefusedError(str(error))
-            raise error
+                raise RefusedError(str(refusal))
+            raise refusal
         if "result" not in response:
             raise ChainError("not a JSON-RPC node", got=self._shown_url)
         return response["result"]

@@ -33,8 +33,10 @@ TRANSFER_GAS = 21_000
 PATIENCE_SECONDS = 60.0
 """Time after which a transaction that is not mined is replaced by a dearer one."""
 MAX_WAIT_SECONDS = 600.0
-MAX_REPLACEMENTS = 8
-"""Each raises the fee by an eighth at least, the least that nodes take: by 2.6 times in all."""
+MOST_FEE_WEI = Wei(500 * 10**9)
+"""The most to offer per gas, unless told otherwise."""
+MOST_ABOVE_PRESENT = 3
+"""Replacements, each dearer by an eighth at least, end at so many times what the chain proposes."""
 _LOG = get_logger("omnilytics.chain.sender")
 _AGAIN = "whether the call was made is on the chain; try again if not"
 
@@ -49,6 +51,7 @@ class Sender:
         *,
         outbox: Outbox | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
+        most_fee_wei: Wei = MOST_FEE_WEI,
     ) -> None:
         """Send an account's transactions.
 
@@ -57,6 +60,7 @@ class Sender:
             private_key: 32 bytes of a secp256k1 key.
             outbox: Where unfinished calls are kept; by default in memory.
             patience_seconds: Time after which a transaction is replaced by a dearer one.
+            most_fee_wei: The most to offer per gas, tip and replacements included.
 
         Raises:
             KeyMaterialError: That is no key.
@@ -64,6 +68,7 @@ class Sender:
         self._key = SigningKey(private_key)
         self._outbox = outbox or MemoryOutbox()
         self._patience_seconds = patience_seconds
+        self._most_fee_wei = most_fee_wei
         self._awaited: set[int] = set()
         """Nonces of the calls that somebody in this process waits for in `send`."""
         self.chain = chain
@@ -90,7 +95,7 @@ class Sender:
 
         Raises:
             FundsError: The account cannot pay value and gas.
-            ChainError: It reverts; the message is the contract's reason.
+            ChainError: It reverts; the message is the contract's reason. Or gas is too dear.
             ResumableTimeoutError: It was sent but not mined in time; `resume` goes on with it.
         """
         with self._outbox.owned():
@@ -153,6 +158,24 @@ class Sender:
                 return call
         return None
 
+    def _fees_wei(self) -> tuple[Wei, Wei]:
+        """Return what to offer per gas: what the chain proposes, up to the most.
+
+        Raises:
+            ChainError: Even the present fee, without room for a rise, is above the most.
+        """
+        max_fee_wei, tip_wei = self.chain.fees_wei()
+        most_wei = self._most_fee_wei
+        present_wei = (max_fee_wei - tip_wei) // 2 + tip_wei
+        if present_wei > most_wei:
+            raise ChainError(
+                "gas is dearer than allowed",
+                got=f"{present_wei} wei per gas",
+                want=f"at most {most_wei}",
+                hint="try again when it is cheaper; a server's limit is chain.most_fee",
+            )
+        return Wei(min(max_fee_wei, most_wei)), Wei(min(tip_wei, most_wei))
+
     def _free_nonce(self) -> int:
         """Return the first that is free: a gap would stop all after it."""
         taken = {call.nonce for call in self._outbox.pending()}
@@ -161,7 +184,7 @@ class Sender:
     def _signed(
         self, target: Address | None, data: bytes, value: Wei, gas: int, *, nonce: int
     ) -> OutgoingCall:
-        max_fee_wei, priority_fee_wei = self.chain.fees_wei()
+        max_fee_wei, priority_fee_wei = self._fees_wei()
         call = OutgoingCall(
             nonce=nonce,
             target=target,
@@ -274,15 +297,17 @@ class Sender:
                 raise ChainError("another process finished the call", hint=_AGAIN)
             if not _is_same(latest, call):
                 raise ChainError("another call has the call's nonce", hint=_AGAIN)
-            if latest.hashes != call.hashes or len(call.hashes) > MAX_REPLACEMENTS:
+            if latest.hashes != call.hashes:
                 return latest
-            now_max_wei, now_priority_wei = self.chain.fees_wei()
+            now_max_wei, now_tip_wei = self.chain.fees_wei()
+            most_wei = min(self._most_fee_wei, MOST_ABOVE_PRESENT * now_max_wei)
+            least_wei = call.max_fee_wei * 9 // 8 + 1
+            if least_wei > most_wei:
+                return latest
+            max_fee_wei = min(max(now_max_wei, least_wei), most_wei)
+            tip_wei = min(max(now_tip_wei, call.priority_fee_wei * 9 // 8 + 1), max_fee_wei)
             dearer = self._with_transaction(
-                replace(
-                    call,
-                    max_fee_wei=Wei(max(now_max_wei, call.max_fee_wei * 9 // 8 + 1)),
-                    priority_fee_wei=Wei(max(now_priority_wei, call.priority_fee_wei * 9 // 8 + 1)),
-                )
+                replace(call, max_fee_wei=Wei(max_fee_wei), priority_fee_wei=Wei(tip_wei))
             )
             self._outbox.put(dearer)
             # Refused where one of the others is mined, or the node wants more: the next is dearer.
@@ -291,7 +316,7 @@ class Sender:
         return dearer
 
     def _check_funds(self, value: Wei, gas: int) -> None:
-        most_wei = value + gas * self.chain.fees_wei()[0]
+        most_wei = value + gas * self._fees_wei()[0]
         balance_wei = self.chain.balance(self.address)
         if balance_wei < most_wei:
             raise FundsError(
