@@ -6,6 +6,7 @@ import multiprocessing
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from omnilytics.chain.connection import RawReceipt, connect
 from omnilytics.chain.jsonrpc import JsonRpcChain
 from omnilytics.chain.outbox import OutgoingCall
 from omnilytics.chain.sender import Sender
-from omnilytics.foundation.errors import ChainError
+from omnilytics.foundation.errors import ChainError, ConflictError
 from omnilytics.foundation.units import Address, Hash32, Wei
 from omnilytics.service.outbox import DatabaseOutbox, keep_finishing
 from omnilytics.storage.repository import Repository
@@ -147,6 +148,22 @@ def test_a_restart_goes_on_replacing_and_knows_every_transaction(
     again.close()
 
 
+def test_a_transaction_is_not_taken_for_another_in_its_place(
+    store: Repository, chain: Fragile
+) -> None:
+    """Else it would be sent without being written down."""
+    chain.dies_before_sending = True
+    with pytest.raises(Crash):
+        pay(Sender(chain, KEY.secret, outbox=outbox_of(store)))
+    call = left(store)
+    outbox_of(store).put(call)
+    other = replace(call, hashes=(Hash32(b"\x01" * 32),), transactions=(b"other",))
+    dearer = (*other.transactions, b"dearer"), (*other.hashes, Hash32(b"\x02" * 32))
+    with pytest.raises(ConflictError, match="another transaction in this place"):
+        outbox_of(store).put(replace(other, transactions=dearer[0], hashes=dearer[1]))
+    assert left(store) == call
+
+
 def test_outboxes_of_two_accounts_are_apart(store: Repository, chain: Fragile) -> None:
     other = SigningKey(b"\x12" * 32)
     chain.fund(other.address, ETHER)
@@ -182,7 +199,7 @@ def test_what_is_left_is_finished_beside_all_else(
     monkeypatch.setattr(chain, "send", silent_twice)
     monkeypatch.setattr(chain, "next_nonce", silent)
     stopping = threading.Event()
-    sender = Sender(chain, KEY.secret, outbox=outbox_of(store))
+    sender = Sender(chain, KEY.secret, outbox=outbox_of(store), patience_seconds=0.05)
     thread = threading.Thread(target=keep_finishing, args=(sender, stopping))
     thread.start()
     wait_for(lambda: outbox_of(store).pending() == (), "finished", thread.is_alive)

@@ -29,6 +29,8 @@ class ForkingChain(EmbeddedChain):
         super().__init__()
         self.raw: list[RawLog] = []
         self.asked: list[tuple[int, int]] = []
+        self.logs_end: int | None = None
+        """The head of the node that answers for logs, where it lags."""
 
     def grow(self, fork: bytes, *rounds: int) -> None:
         """Add one block with a RoundVoided of task 1 for each round."""
@@ -51,7 +53,8 @@ class ForkingChain(EmbeddedChain):
     def logs(self, address: Address, first_block: int, last_block: int) -> tuple[RawLog, ...]:
         if address == CONTRACT:
             self.asked.append((first_block, last_block))
-        wanted = range(first_block, last_block + 1)
+        end = last_block if self.logs_end is None else min(last_block, self.logs_end)
+        wanted = range(first_block, end + 1)
         found = (raw for raw in self.raw if raw.address == address)
         return tuple(raw for raw in found if raw.position.block_number in wanted)
 

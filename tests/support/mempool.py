@@ -16,9 +16,13 @@ class Mempool(EmbeddedChain):
         """How many of the next transactions are taken and never mined."""
         self.is_silent = False
         """Whether the node mines what comes, and answers nothing about it."""
+        self.forgetful = False
+        """Whether the node that answers takes nothing and is behind the others."""
         self.seen: list[bytes] = []
 
     def send(self, transaction: bytes) -> Hash32:
+        if self.forgetful:
+            raise ChainError("the node refused eth_sendRawTransaction: header not found")
         self.seen.append(transaction)
         if self.ignored > 0:
             self.ignored -= 1

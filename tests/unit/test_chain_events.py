@@ -11,7 +11,7 @@ from forking_chain import CONTRACT, OTHER, VOIDED, ForkingChain, index_of, log, 
 
 from omnilytics.chain.bindings.market import RoundSealed, RoundVoided
 from omnilytics.chain.connection import RawLog
-from omnilytics.chain.events import BLOCKS_PER_REQUEST, REMEMBERED_BLOCKS
+from omnilytics.chain.events import BLOCKS_PER_REQUEST, READ_AGAIN_BLOCKS, REMEMBERED_BLOCKS
 from omnilytics.foundation.errors import ChainError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 
@@ -27,7 +27,7 @@ def test_reads_each_block_once() -> None:
     assert rounds(index) == [1, 2]
     chain.grow(b"a", 3)
     assert rounds(index) == [1, 2, 3]
-    assert chain.asked == [(1, 2), (3, 3)]
+    assert chain.asked == [(1, 2), (1, 3)]
     assert index.cursor is not None
     assert (index.cursor.block_number, index.cursor.block_hash) == (3, chain.hashes[3])
     (found,) = index.of_round(RoundVoided, TaskId(1), Round(3))
@@ -87,6 +87,27 @@ def test_a_log_of_one_contract_is_none_of_the_others() -> None:
     chain.raw.append(log(1, chain.hashes[1], 0, keccak(b"PoolSwept(address)"), 5))
     with pytest.raises(ChainError, match="something unknown"):
         index_of(chain).events()
+
+
+@pytest.mark.parametrize("behind", [1, READ_AGAIN_BLOCKS])
+def test_what_a_lagging_node_left_out_is_read_later(behind: int) -> None:
+    """It answers for blocks that it does not have with nothing."""
+    chain = ForkingChain()
+    index = index_of(chain)
+    chain.grow(b"a", 1)
+    chain.grow(b"a", 2)
+    assert rounds(index) == [1, 2]
+    chain.logs_end = 2
+    for number in range(3, 3 + behind):
+        chain.grow(b"a", number)
+        assert rounds(index) == [1, 2]
+    chain.logs_end = None
+    chain.grow(b"a")
+    assert rounds(index) == list(range(1, 3 + behind))
+    chain.asked.clear()
+    chain.grow(b"a", 100)
+    assert rounds(index)[-1] == 100
+    assert len(chain.asked) == 1
 
 
 def test_forgets_replaced_blocks() -> None:
@@ -162,7 +183,7 @@ def test_asks_in_pieces() -> None:
         chain.grow(b"a")
     chain.grow(b"a", 9)
     assert rounds(index_of(chain, first_block=1)) == [9]
-    assert chain.asked == [(1, 2_000), (2_001, 4_000), (4_001, 4_001)]
+    assert chain.asked == [(1, 2_000), (1_989, 4_000), (3_989, 4_001)]
 
 
 def test_notices_a_reorganisation_while_reading() -> None:

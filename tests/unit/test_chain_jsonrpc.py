@@ -14,7 +14,7 @@ import pytest
 from eth_abi.abi import encode
 
 from omnilytics.chain.abi import revert_reason
-from omnilytics.chain.connection import Chain, connect
+from omnilytics.chain.connection import Chain, RefusedError, connect
 from omnilytics.foundation.errors import ChainError, ResumableTimeoutError
 from omnilytics.foundation.units import Address, Hash32, Wei
 
@@ -311,3 +311,35 @@ def test_who_shares_a_development_chain_does_not_move_it() -> None:
         assert (chain.is_development, chain.moves, connect(url).moves) == (True, False, True)
         with pytest.raises(ResumableTimeoutError):
             chain.wait_for_block(33, timeout_seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_final"),
+    [
+        ("insufficient funds for gas * price + value", True),
+        ("Intrinsic gas too low", True),
+        ("execution reverted: no", True),
+        ("already known", False),
+        ("nonce too low", False),
+        ("replacement transaction underpriced", False),
+        ("txpool is full", False),
+        ("header not found", False),
+        ("", False),
+    ],
+)
+def test_a_refusal_is_final_only_where_it_lies_in_the_transaction(
+    text: str, is_final: bool
+) -> None:
+    def answer(method: str, _: list[Any]) -> Any:
+        if method in GREETING:
+            return GREETING[method]
+        raise Refusal({"code": -32000, "message": text})
+
+    with node(answer) as url:
+        chain = connect(url)
+        with pytest.raises(ChainError) as caught:
+            chain.send(b"\x02")
+        assert isinstance(caught.value, RefusedError) == is_final
+        with pytest.raises(ChainError) as caught:  # of a question, nothing is final
+            chain.call(ADDRESS, b"")
+        assert not isinstance(caught.value, RefusedError)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from eth_hash.auto import keccak
 from mempool import Mempool
 
 from omnilytics.chain.connection import RawReceipt
 from omnilytics.chain.outbox import MemoryOutbox, OutgoingCall
-from omnilytics.chain.sender import MAX_REPLACEMENTS, Sender
+from omnilytics.chain.sender import MOST_ABOVE_PRESENT, Sender
 from omnilytics.foundation.errors import ChainError, FundsError, ResumableTimeoutError
 from omnilytics.foundation.units import Address, Hash32, Wei
 
@@ -76,6 +77,55 @@ def test_what_was_mined_meanwhile_is_not_sent_twice(chain: Mempool, no_wait: Non
     assert (chain.balance(FRIEND), outbox.pending()) == (1, ())
 
 
+@pytest.mark.parametrize("by", ["resume", "the caller"])
+def test_a_call_that_is_out_is_not_made_twice_whatever_a_node_says(
+    chain: Mempool, no_wait: None, by: str
+) -> None:
+    """One that lags knows neither the transaction nor its nonce."""
+    outbox = MemoryOutbox()
+    call = stuck(chain, outbox)
+    sender = Sender(chain, KEY, outbox=outbox)
+    chain.forgetful = True
+    with pytest.raises(ResumableTimeoutError):
+        sender.resume() if by == "resume" else pay(sender)
+    assert outbox.pending() == (call,)
+    chain.forgetful = False
+    assert pay(sender) == GAS
+    assert (chain.balance(FRIEND), outbox.pending()) == (1, ())
+    assert chain.spent_nonces(sender.address) == 1
+
+
+def test_a_new_call_stays_unless_its_refusal_is_final(chain: Mempool, no_wait: None) -> None:
+    outbox = MemoryOutbox()
+    sender = Sender(chain, KEY, outbox=outbox)
+    chain.forgetful = True
+    with pytest.raises(ResumableTimeoutError):
+        pay(sender)
+    (call,) = outbox.pending()
+    chain.forgetful = False
+    chain.send(call.transactions[0])  # another node had it
+    assert pay(sender) == GAS
+    assert (chain.balance(FRIEND), outbox.pending()) == (1, ())
+
+
+def test_a_gap_is_filled_for_what_waits_behind_it(chain: Mempool, no_wait: None) -> None:
+    outbox = MemoryOutbox()
+    first = stuck(chain, outbox)
+    sender = Sender(chain, KEY, outbox=outbox)
+    chain.ignored = 1
+    with pytest.raises(ResumableTimeoutError):
+        pay(sender, 10)
+    outbox.finish(first.nonce)
+    chain.seen.clear()
+    assert [receipt.succeeded for receipt in sender.resume()] == [True, True]
+    assert (chain.balance(FRIEND), outbox.pending()) == (10, ())
+    target, data = chain.calldata(Hash32(keccak(chain.seen[0])))
+    assert (target, data) == (sender.address, b"")
+    chain.seen.clear()
+    assert sender.resume() == ()
+    assert chain.seen == []
+
+
 def test_a_new_call_does_not_take_the_nonce_of_one_that_waits(
     chain: Mempool, no_wait: None
 ) -> None:
@@ -105,12 +155,33 @@ def test_replacements_raise_the_fee_by_an_eighth_and_end(
     outbox = MemoryOutbox()
     sender = Sender(chain, KEY, outbox=outbox, patience_seconds=0.0)
     monkeypatch.setattr("omnilytics.chain.sender.MAX_WAIT_SECONDS", 0.3)
-    first_wei, _ = chain.fees_wei()
+    most_wei = MOST_ABOVE_PRESENT * chain.fees_wei()[0]
     with pytest.raises(ResumableTimeoutError):
         pay(sender)
     (call,) = outbox.pending()
-    assert len(call.transactions) == len(set(call.hashes)) == MAX_REPLACEMENTS + 1
-    assert call.max_fee_wei >= first_wei * 1.125**MAX_REPLACEMENTS
+    assert len(call.transactions) == len(set(call.hashes)) > 5
+    assert most_wei * 8 // 9 - 1 <= call.max_fee_wei <= most_wei
+    assert call.priority_fee_wei <= call.max_fee_wei
+
+
+def test_no_fee_is_offered_above_the_most(chain: Mempool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By replacements neither; and what is dearer at present is not sent at all."""
+    chain.ignored = 10**6
+    outbox = MemoryOutbox()
+    most_wei = Wei(chain.fees_wei()[0] * 3 // 2)
+    sender = Sender(chain, KEY, outbox=outbox, patience_seconds=0.0, most_fee_wei=most_wei)
+    monkeypatch.setattr("omnilytics.chain.sender.MAX_WAIT_SECONDS", 0.3)
+    with pytest.raises(ResumableTimeoutError):
+        pay(sender)
+    (call,) = outbox.pending()
+    assert len(call.transactions) > 2
+    assert call.max_fee_wei <= most_wei
+    chain.seen.clear()
+    monkeypatch.setattr(chain, "fees_wei", lambda: (Wei(10**14), Wei(10**14 - 10**9)))
+    with pytest.raises(ChainError, match=r"dearer than allowed") as caught:
+        pay(sender, 2)
+    assert "chain.most_fee" in str(caught.value.hint)
+    assert (chain.seen, outbox.pending()) == ([], (call,))
 
 
 def test_a_refused_transaction_leaves_nothing_behind(chain: Mempool) -> None:
@@ -228,3 +299,37 @@ def test_what_another_process_finished_is_looked_for_once_more(chain: Mempool) -
     with pytest.raises(ChainError, match="another process finished") as caught:
         pay(Sender(chain, KEY, outbox=outbox, patience_seconds=0.0))
     assert caught.value.hint
+
+
+def test_nobody_gets_the_receipt_of_another_call(chain: Mempool) -> None:
+    """Which has its nonce, where two processes do not share what they know."""
+    chain.ignored = 1
+    outbox = MemoryOutbox()
+    wait = chain.wait_for_receipt
+    others: list[OutgoingCall] = []
+
+    def put_another(*hashes: Hash32, timeout_seconds: float) -> RawReceipt:
+        if others:
+            return wait(*hashes, timeout_seconds=timeout_seconds)
+        (call,) = outbox.pending()
+        signed = Sender(chain, KEY)._signed(FRIEND, b"", Wei(7), GAS, nonce=call.nonce)
+        others.append(signed)
+        outbox.put(signed)
+        raise ResumableTimeoutError("not yet")
+
+    chain.wait_for_receipt = put_another  # type: ignore[assignment]
+    with pytest.raises(ChainError, match="another call has the call's nonce") as caught:
+        pay(Sender(chain, KEY, outbox=outbox, patience_seconds=0.0))
+    assert caught.value.hint
+    assert outbox.pending() == tuple(others)
+
+
+def test_another_calls_transaction_does_not_count_as_ones_own(chain: Mempool) -> None:
+    outbox = MemoryOutbox()
+    sender = Sender(chain, KEY, outbox=outbox)
+    ours, other = (sender._signed(FRIEND, b"", Wei(wei), GAS, nonce=0) for wei in (1, 7))
+    outbox.put(other)
+    chain.send(other.transactions[0])
+    with pytest.raises(ChainError, match="another transaction has the call's nonce"):
+        sender._check_possible(ours)
+    sender._check_possible(other)

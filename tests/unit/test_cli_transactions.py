@@ -182,3 +182,19 @@ def test_a_payer_without_a_key_sends_nothing(world: World) -> None:
             asking=Asking(yes=True),
         )
     assert world.chain.next_nonce(world.key.address) == 0
+
+
+def test_no_more_is_paid_than_was_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node may name another fee once the transaction is approved."""
+    shown_wei, tip_wei = world.chain.fees_wei()
+    asked: list[int] = []
+
+    def dearer() -> tuple[Wei, Wei]:
+        asked.append(1)
+        return (shown_wei, tip_wei) if len(asked) == 1 else (Wei(10**14), Wei(10**14 - 10**9))
+
+    monkeypatch.setattr(world.chain, "fees_wei", dearer)
+    with pytest.raises(ChainError, match="gas is dearer than allowed"):
+        world.transact(yes=True)
+    assert len(asked) > 1
+    assert world.chain.next_nonce(world.key.address) == 0

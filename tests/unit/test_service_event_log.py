@@ -57,9 +57,22 @@ def test_a_restart_reads_on_from_the_cursor(chain: ForkingChain, database: Datab
     assert chain.asked == []
     chain.grow(b"a", 6)
     assert rounds(again) == [1, 2, 3, 4, 5, 6]
-    assert chain.asked == [(6, 6)]
+    assert chain.asked == [(1, 6)]
     assert len(again.of_round(RoundVoided, TaskId(1), Round(6))) == 1
     assert stored(database) == ([0, 5, 6], [1, 2, 3, 4, 5, 6])
+
+
+def test_what_a_lagging_node_left_out_is_not_lost_by_a_restart(
+    chain: ForkingChain, database: Database
+) -> None:
+    durable(chain, database).events()
+    chain.logs_end = 5
+    chain.grow(b"a", 6)
+    assert rounds(durable(chain, database)) == [1, 2, 3, 4, 5]
+    chain.logs_end = None
+    chain.grow(b"a")
+    assert rounds(durable(chain, database)) == [1, 2, 3, 4, 5, 6]
+    assert stored(database) == ([0, 5, 7], [1, 2, 3, 4, 5, 6])
 
 
 def test_a_fork_is_rewound_in_database_and_memory(chain: ForkingChain, database: Database) -> None:

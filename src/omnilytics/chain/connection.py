@@ -27,6 +27,10 @@ MAX_FORCED_BLOCKS = 10_000
 """Blocks that one wait on a development chain may mine at most."""
 
 
+class RefusedError(ChainError):
+    """A node did not take a transaction, for a reason that lies in the transaction itself."""
+
+
 @dataclass(frozen=True)
 class Block:
     """A block by number and hash."""
@@ -122,7 +126,12 @@ class Chain(ABC):
 
     @abstractmethod
     def send(self, transaction: bytes) -> Hash32:
-        """Send a signed transaction; return its hash."""
+        """Send a signed transaction; return its hash.
+
+        Raises:
+            RefusedError: It was not taken, and no node will take it as it is.
+            ChainError: It may have been taken or not.
+        """
 
     @abstractmethod
     def receipt(self, transaction_hash: Hash32) -> RawReceipt | None:

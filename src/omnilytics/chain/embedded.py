@@ -19,7 +19,7 @@ from eth_tester.exceptions import BlockNotFound
 from eth_typing import Address as EthAddress
 
 from omnilytics.chain.abi import revert_reason
-from omnilytics.chain.connection import Chain, RawLog, RawReceipt
+from omnilytics.chain.connection import Chain, RawLog, RawReceipt, RefusedError
 from omnilytics.chain.happenings import Position
 from omnilytics.foundation.errors import ChainError, FundsError
 from omnilytics.foundation.randomness import SystemRandomness
@@ -132,7 +132,7 @@ class EmbeddedChain(Chain):
         """Execute a signed transaction and mine its block.
 
         Raises:
-            ChainError: It reverts (with the reason), or the chain would never accept it.
+            RefusedError: It reverts (with the reason), or the chain would never accept it.
         """
         with self._lock:
             decoded = self._chain.get_transaction_builder().decode(transaction)
@@ -141,10 +141,10 @@ class EmbeddedChain(Chain):
                 _, receipt, computation = self._chain.apply_transaction(decoded)
             except Exception as error:  # py-evm raises many kinds; all mean "not acceptable"
                 self._chain.header = pending
-                raise ChainError(f"transaction refused: {error}") from None
+                raise RefusedError(f"transaction refused: {error}") from None
             if computation.is_error:
                 self._chain.header = pending
-                raise ChainError(_reason(computation))
+                raise RefusedError(_reason(computation))
             (block_hash,) = self._mine(1)
             return self._record(decoded, receipt, computation, Hash32(bytes(block_hash)))
 

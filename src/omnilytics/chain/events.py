@@ -5,8 +5,11 @@ them with the chain; after a re-organisation it forgets what came from blocks th
 reads again from the last common one. Where it has a store, what was read and the cursor move on
 there together, and a later process goes on from it: the same comparison tells whether it may.
 
+Behind one URL may be several nodes, and one that lags answers for blocks that it does not have with
+no logs at all. So the last blocks are read again with each new one; what was missing is then found.
+
 Not guaranteed: a re-organisation deeper than what is remembered, or another chain, is an error, not
-repaired.
+repaired. Logs that a node leaves out for longer than `READ_AGAIN_BLOCKS` stay unknown.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol, TypeVar
 
 from omnilytics.chain.abi import Codec
@@ -24,6 +28,8 @@ from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 
 REMEMBERED_BLOCKS = 256
 BLOCKS_PER_REQUEST = 2_000
+READ_AGAIN_BLOCKS = 12
+"""How far a node that answers may be behind the newest block."""
 _ATTEMPTS = 5
 """So often another process may move the store's cursor while this one reads."""
 
@@ -136,7 +142,8 @@ class EventIndex:
             self._forget_replaced(head.block_number)
             if self._read_to(head):
                 return
-            self._catch_up()
+            if self._store is not None:
+                self._catch_up()
         raise ChainError("another process moves the events' cursor all the time", hint="try again")
 
     def _head(self) -> Cursor:
@@ -148,7 +155,10 @@ class EventIndex:
         return Cursor(block.number, block.hash)
 
     def _read_to(self, head: Cursor) -> bool:
-        """Read up to `head`; False where another process moved the store's cursor."""
+        """Read up to `head`; False where it has to begin again.
+
+        Another process moved the store's cursor, or a node had left out logs of earlier blocks.
+        """
         if not self._cursors and head.block_number >= self._origin:
             origin = Cursor(self._origin, self._chain.block_hash(self._origin))
             if not self._advance(origin, ()):
@@ -158,14 +168,32 @@ class EventIndex:
             last = min(head.block_number, first + BLOCKS_PER_REQUEST - 1)
             is_head = last == head.block_number
             block_hash = head.block_hash if is_head else self._chain.block_hash(last)
-            found = [
-                log for address in self._codecs for log in self._chain.logs(address, first, last)
-            ]
-            found.sort(key=lambda log: (log.position.block_number, log.position.log_index))
+            found = self._logs(max(first - READ_AGAIN_BLOCKS, self._origin + 1), last)
             if self._chain.block_hash(last) != block_hash:
                 raise ChainError("the chain re-organised while it was read", hint="try again")
-            if not self._advance(Cursor(last, block_hash), found):
+            known = [log for log in found if log.position.block_number < first]
+            if self._forget_incomplete(known):
                 return False
+            if not self._advance(Cursor(last, block_hash), found[len(known) :]):
+                return False
+        return True
+
+    def _logs(self, first: int, last: int) -> list[RawLog]:
+        found = [log for address in self._codecs for log in self._chain.logs(address, first, last)]
+        return sorted(found, key=lambda log: (log.position.block_number, log.position.log_index))
+
+    def _forget_incomplete(self, logs: Sequence[RawLog]) -> bool:
+        """Go back to before the first of these logs that was not there when its block was read."""
+        if not logs:
+            return False
+        first = logs[0].position.block_number
+        later = takewhile(lambda event: event.position.block_number >= first, self._events[::-1])
+        known = {(event.position.block_number, event.position.log_index) for event in later}
+        places = ((log.position.block_number, log.position.log_index) for log in logs)
+        missed = next((number for number, index in places if (number, index) not in known), None)
+        if missed is None:
+            return False
+        self._go_back([cursor for cursor in self._cursors if cursor.block_number < missed])
         return True
 
     def _advance(self, cursor: Cursor, logs: Sequence[RawLog]) -> bool:
@@ -227,11 +255,15 @@ class EventIndex:
                 hint="name the node of the right chain, in sync; if it did lose these blocks, "
                 "a server forgets them by `omnilytics server reconcile`",
             )
-        last = kept[-1].block_number
+        self._go_back(kept)
+
+    def _go_back(self, cursors: list[Cursor]) -> None:
+        """Forget everything after the last of these."""
+        last = cursors[-1].block_number
         if self._store is not None:
             self._store.rewind(last)
         self._keep_through(last)
-        self._cursors = kept
+        self._cursors = cursors
 
     def _still_there(self, cursor: Cursor, head: int) -> bool:
         return (

@@ -21,7 +21,14 @@ from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint
 
 from omnilytics.chain.abi import revert_reason
-from omnilytics.chain.connection import STEADY_SECONDS, Block, Chain, RawLog, RawReceipt
+from omnilytics.chain.connection import (
+    STEADY_SECONDS,
+    Block,
+    Chain,
+    RawLog,
+    RawReceipt,
+    RefusedError,
+)
 from omnilytics.chain.happenings import Position
 from omnilytics.foundation.errors import ChainError
 from omnilytics.foundation.units import Address, Hash32, Wei
@@ -65,6 +72,22 @@ _HEADER_NUMBERS = {
     "blobGasUsed",
     "excessBlobGas",
 }
+
+
+# What nodes say of a transaction that they will not take, whatever else is in their pools.
+_FINAL_WORDS = (
+    "insufficient funds",
+    "intrinsic gas",
+    "execution reverted",
+    "exceeds block gas limit",
+    "exceeds the configured cap",
+    "invalid sender",
+    "invalid signature",
+    "invalid chain id",
+    "oversized data",
+    "max initcode size exceeded",
+    "max priority fee per gas higher than max fee per gas",
+)
 
 
 class _Steady(threading.local):
@@ -190,7 +213,11 @@ class JsonRpcChain(Chain):
         self._ask("eth_call", request, "pending")
 
     def send(self, transaction: bytes) -> Hash32:
-        """Send a signed transaction; return its hash."""
+        """Send a signed transaction; return its hash.
+
+        A refusal is final by its words: nodes have no codes for it. Anything else, such as an
+        unknown block, a full pool or a nonce, may be one node's view of the moment.
+        """
         return Hash32(_bytes(self._ask("eth_sendRawTransaction", _hex(transaction))))
 
     def receipt(self, transaction_hash: Hash32) -> RawReceipt | None:
@@ -293,7 +320,10 @@ class JsonRpcChain(Chain):
         if not isinstance(response, Mapping):
             raise ChainError("not a JSON-RPC node", got=self._shown_url)
         if "error" in response:
-            raise _refusal(method, response["error"])
+            refusal = _refusal(method, response["error"])
+            if method == "eth_sendRawTransaction" and _is_final(response["error"]):
+                raise RefusedError(str(refusal))
+            raise refusal
         if "result" not in response:
             raise ChainError("not a JSON-RPC node", got=self._shown_url)
         return response["result"]
@@ -307,6 +337,12 @@ def _refusal(method: str, error: Any) -> ChainError:
         return ChainError(revert_reason(_bytes(data)))
     text = error.get("message", "") if isinstance(error, Mapping) else str(error)
     return ChainError(f"the node refused {method}: {str(text)[:200]}")
+
+
+def _is_final(error: Any) -> bool:
+    """Tell whether a transaction was refused for what it is itself."""
+    text = error.get("message", "") if isinstance(error, Mapping) else error
+    return any(words in str(text).lower() for words in _FINAL_WORDS)
 
 
 def _log(fields: Any) -> RawLog:

@@ -20,18 +20,24 @@ from typing import Any
 from eth_account import Account
 from eth_hash.auto import keccak
 
-from omnilytics.chain.connection import Chain, RawReceipt
+from omnilytics.chain.connection import Chain, RawReceipt, RefusedError
 from omnilytics.chain.outbox import MemoryOutbox, Outbox, OutgoingCall
 from omnilytics.foundation.errors import ChainError, FundsError, ResumableTimeoutError
+from omnilytics.foundation.logging import get_logger
 from omnilytics.foundation.units import Address, Hash32, Wei, show_address
 from omnilytics.wire.signatures import SigningKey
 
 NOTHING = Wei(0)
+TRANSFER_GAS = 21_000
+"""Of a transaction that does nothing."""
 PATIENCE_SECONDS = 60.0
 """Time after which a transaction that is not mined is replaced by a dearer one."""
 MAX_WAIT_SECONDS = 600.0
-MAX_REPLACEMENTS = 8
-"""Each raises the fee by an eighth at least, the least that nodes take: by 2.6 times in all."""
+MOST_FEE_WEI = Wei(500 * 10**9)
+"""The most to offer per gas, unless told otherwise."""
+MOST_ABOVE_PRESENT = 3
+"""Replacements, each dearer by an eighth at least, end at so many times what the chain proposes."""
+_LOG = get_logger("omnilytics.chain.sender")
 _AGAIN = "whether the call was made is on the chain; try again if not"
 
 
@@ -45,6 +51,7 @@ class Sender:
         *,
         outbox: Outbox | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
+        most_fee_wei: Wei = MOST_FEE_WEI,
     ) -> None:
         """Send an account's transactions.
 
@@ -53,6 +60,7 @@ class Sender:
             private_key: 32 bytes of a secp256k1 key.
             outbox: Where unfinished calls are kept; by default in memory.
             patience_seconds: Time after which a transaction is replaced by a dearer one.
+            most_fee_wei: The most to offer per gas, tip and replacements included.
 
         Raises:
             KeyMaterialError: That is no key.
@@ -60,6 +68,7 @@ class Sender:
         self._key = SigningKey(private_key)
         self._outbox = outbox or MemoryOutbox()
         self._patience_seconds = patience_seconds
+        self._most_fee_wei = most_fee_wei
         self._awaited: set[int] = set()
         """Nonces of the calls that somebody in this process waits for in `send`."""
         self.chain = chain
@@ -86,7 +95,7 @@ class Sender:
 
         Raises:
             FundsError: The account cannot pay value and gas.
-            ChainError: It reverts; the message is the contract's reason.
+            ChainError: It reverts; the message is the contract's reason. Or gas is too dear.
             ResumableTimeoutError: It was sent but not mined in time; `resume` goes on with it.
         """
         with self._outbox.owned():
@@ -95,7 +104,7 @@ class Sender:
                 self._check_funds(value, gas)
                 if target is not None:
                     self.chain.preflight(self.address, target, data, value, gas)
-                call = self._signed(target, data, value, gas)
+                call = self._signed(target, data, value, gas, nonce=self._free_nonce())
                 self._outbox.put(call)
                 self._submit(call)
             self._awaited.add(call.nonce)
@@ -113,10 +122,14 @@ class Sender:
     def resume(self) -> tuple[RawReceipt, ...]:
         """Finish what is left in the outbox, say of an earlier process; return the receipts.
 
+        A nonce before it that nobody used is used up by a transaction that does nothing.
+
         Raises:
             ResumableTimeoutError: Something is not mined yet; resume again.
         """
         with self._outbox.owned():
+            with suppress(ChainError):  # what the node does not tell or take now, it will later
+                self._fill_gaps()
             calls = [call for call in self._outbox.pending() if call.nonce not in self._awaited]
             for call in calls:
                 self._resubmit(call)
@@ -142,16 +155,38 @@ class Sender:
             same = (call.target, call.data, call.value_wei) == wanted
             if same and call.nonce not in self._awaited:
                 self._resubmit(call)
-                return self._latest(call.nonce)
+                return call
         return None
 
-    def _signed(self, target: Address | None, data: bytes, value: Wei, gas: int) -> OutgoingCall:
+    def _fees_wei(self) -> tuple[Wei, Wei]:
+        """Return what to offer per gas: what the chain proposes, up to the most.
+
+        Raises:
+            ChainError: Even the present fee, without room for a rise, is above the most.
+        """
+        max_fee_wei, tip_wei = self.chain.fees_wei()
+        most_wei = self._most_fee_wei
+        present_wei = (max_fee_wei - tip_wei) // 2 + tip_wei
+        if present_wei > most_wei:
+            raise ChainError(
+                "gas is dearer than allowed",
+                got=f"{present_wei} wei per gas",
+                want=f"at most {most_wei}",
+                hint="try again when it is cheaper; a server's limit is chain.most_fee",
+            )
+        return Wei(min(max_fee_wei, most_wei)), Wei(min(tip_wei, most_wei))
+
+    def _free_nonce(self) -> int:
+        """Return the first that is free: a gap would stop all after it."""
         taken = {call.nonce for call in self._outbox.pending()}
-        max_fee_wei, priority_fee_wei = self.chain.fees_wei()
-        # The first that is free: a gap would stop all after it.
-        free = (n for n in count(self.chain.next_nonce(self.address)) if n not in taken)
+        return next(n for n in count(self.chain.next_nonce(self.address)) if n not in taken)
+
+    def _signed(
+        self, target: Address | None, data: bytes, value: Wei, gas: int, *, nonce: int
+    ) -> OutgoingCall:
+        max_fee_wei, priority_fee_wei = self._fees_wei()
         call = OutgoingCall(
-            nonce=next(free),
+            nonce=nonce,
             target=target,
             data=data,
             value_wei=value,
@@ -182,24 +217,40 @@ class Sender:
         )
 
     def _submit(self, call: OutgoingCall) -> None:
-        """Send a new call; one that the chain refuses is forgotten.
+        """Send a new call; one that can be mined nowhere, being what it is, is forgotten.
 
-        If the node does not even answer, nobody knows whether it has the transaction: it stays.
+        After any other refusal, or none, nobody knows which node has the transaction: it stays.
         """
         try:
             self.chain.send(call.transactions[-1])
-        except ChainError:
-            if self.chain.next_nonce(self.address) <= call.nonce:
-                self._outbox.finish(call.nonce)
-                raise
+        except RefusedError:
+            self._outbox.finish(call.nonce)
+            raise
+        except ChainError as error:
+            _LOG.warning("a node did not take a transaction", nonce=call.nonce, error=str(error))
 
     def _resubmit(self, call: OutgoingCall) -> None:
-        """Send a call's dearest transaction again; the chain may have it, or another of it."""
-        try:
+        """Send a call's dearest transaction again; the chain may have it, or another of it.
+
+        Whatever the node says, it was out once and may be mined: only a spent nonce ends that.
+        """
+        with suppress(ChainError):
             self.chain.send(call.transactions[-1])
-        except ChainError:
-            if self.chain.next_nonce(self.address) <= call.nonce:
-                self._outbox.finish(call.nonce)
+
+    def _fill_gaps(self) -> None:
+        """Use up nonces that nobody has: what waits behind one would wait for ever."""
+        pending = self._outbox.pending()
+        if not pending:
+            return
+        nonces = {call.nonce for call in pending}
+        spent = self.chain.spent_nonces(self.address)
+        gaps = [nonce for nonce in range(spent, max(nonces)) if nonce not in nonces]
+        first = self.chain.next_nonce(self.address) if gaps else 0  # another program may have some
+        for nonce in gaps:
+            if nonce >= first:
+                call = self._signed(self.address, b"", NOTHING, TRANSFER_GAS, nonce=nonce)
+                self._outbox.put(call)
+                self._submit(call)
 
     def _latest(self, nonce: int) -> OutgoingCall | None:
         """Return a call as the outbox has it now; None once it is finished."""
@@ -231,7 +282,7 @@ class Sender:
             return
         # The nonce first: what spent it has its receipt by now.
         latest = self._latest(call.nonce)
-        hashes = (*call.hashes, *(latest.hashes if latest else ()))
+        hashes = (*call.hashes, *(latest.hashes if latest and _is_same(latest, call) else ()))
         if all(self.chain.receipt(transaction_hash) is None for transaction_hash in hashes):
             self._outbox.finish(call.nonce)
             raise ChainError("another transaction has the call's nonce", hint=_AGAIN)
@@ -244,15 +295,19 @@ class Sender:
                 if any(self.chain.receipt(name) is not None for name in call.hashes):
                     return call
                 raise ChainError("another process finished the call", hint=_AGAIN)
-            if latest.hashes != call.hashes or len(call.hashes) > MAX_REPLACEMENTS:
+            if not _is_same(latest, call):
+                raise ChainError("another call has the call's nonce", hint=_AGAIN)
+            if latest.hashes != call.hashes:
                 return latest
-            now_max_wei, now_priority_wei = self.chain.fees_wei()
+            now_max_wei, now_tip_wei = self.chain.fees_wei()
+            most_wei = min(self._most_fee_wei, MOST_ABOVE_PRESENT * now_max_wei)
+            least_wei = call.max_fee_wei * 9 // 8 + 1
+            if least_wei > most_wei:
+                return latest
+            max_fee_wei = min(max(now_max_wei, least_wei), most_wei)
+            tip_wei = min(max(now_tip_wei, call.priority_fee_wei * 9 // 8 + 1), max_fee_wei)
             dearer = self._with_transaction(
-                replace(
-                    call,
-                    max_fee_wei=Wei(max(now_max_wei, call.max_fee_wei * 9 // 8 + 1)),
-                    priority_fee_wei=Wei(max(now_priority_wei, call.priority_fee_wei * 9 // 8 + 1)),
-                )
+                replace(call, max_fee_wei=Wei(max_fee_wei), priority_fee_wei=Wei(tip_wei))
             )
             self._outbox.put(dearer)
             # Refused where one of the others is mined, or the node wants more: the next is dearer.
@@ -261,7 +316,7 @@ class Sender:
         return dearer
 
     def _check_funds(self, value: Wei, gas: int) -> None:
-        most_wei = value + gas * self.chain.fees_wei()[0]
+        most_wei = value + gas * self._fees_wei()[0]
         balance_wei = self.chain.balance(self.address)
         if balance_wei < most_wei:
             raise FundsError(
@@ -271,6 +326,10 @@ class Sender:
                 hint=f"send ether to {show_address(self.address)}",
                 account=show_address(self.address),
             )
+
+
+def _is_same(one: OutgoingCall, other: OutgoingCall) -> bool:
+    return (one.target, one.data, one.value_wei) == (other.target, other.data, other.value_wei)
 
 
 def signed_transaction(

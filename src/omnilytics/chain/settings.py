@@ -12,8 +12,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from omnilytics.foundation.amounts import parse_wei
+from omnilytics.foundation.errors import UsageError
 from omnilytics.foundation.settings import SecretUrl, Section
-from omnilytics.foundation.units import Address
+from omnilytics.foundation.units import Address, Wei
 
 
 def _address(value: object) -> object:
@@ -21,6 +23,15 @@ def _address(value: object) -> object:
         if not re.fullmatch("0x[0-9a-fA-F]{40}", value):
             raise ValueError("an address is 0x and 40 hexadecimal digits")
         return bytes.fromhex(value[2:])
+    return value
+
+
+def _fee(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return parse_wei(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
     return value
 
 
@@ -61,6 +72,10 @@ class ChainSection(Section):
         ge=0,
         lt=1 << 63,
         description="Block of the market's deployment: events start there.",
+    )
+    most_fee: Annotated[Wei, BeforeValidator(_fee), Field(ge=1, lt=1 << 96)] = Field(
+        default=Wei(500 * 10**9),
+        description='Most to offer per gas, replacements included, such as "500 gwei" (default).',
     )
     request_seconds: float = Field(
         default=10.0, ge=0.1, le=120, description="Longest time one request to the node may take."

@@ -58,7 +58,9 @@ def transact(
     plan = plan_call(market, account, call, action=action, comes_back=comes_back)
     if not approve(market.chain, [plan], asking):
         return None
-    writer = MarketWriter(market, Sender(market.chain, account.secret()))
+    # No more than was shown, whatever the node says by now.
+    sender = Sender(market.chain, account.secret(), most_fee_wei=plan.fees_wei[0])
+    writer = MarketWriter(market, sender)
     result = call(writer)
     assert writer.last_receipt is not None
     receipt = writer.last_receipt

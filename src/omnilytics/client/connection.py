@@ -111,7 +111,9 @@ def open_connection(settings: ClientSettings, *, key: SigningKey | None = None) 
     return Connection(
         key=key,
         market=market,
-        writer=MarketWriter(market, Sender(chain, key.secret)),
+        writer=MarketWriter(
+            market, Sender(chain, key.secret, most_fee_wei=settings.chain.most_fee)
+        ),
         connect=peers.connect,
         data=settings.client.data,
         loop=loop,

@@ -126,13 +126,14 @@ def assemble(settings: ServerSettings) -> Parts:
         repository.jobs.release_all()  # of a process of before: this one has the folder's lock
     market.keep_events_in(EventLog(repository.database, first_block=settings.chain.first_block))
     outbox = DatabaseOutbox(repository.outbox, key.address)
+    sender = Sender(chain, key.secret, outbox=outbox, most_fee_wei=settings.chain.most_fee)
     peers = SocketPeers(meter)
     node = ServerNode(
         key=key,
         hpke_key=hpke_key,
         repository=repository,
         market=market,
-        writer=MarketWriter(market, Sender(chain, key.secret, outbox=outbox)),
+        writer=MarketWriter(market, sender),
         connect=peers.connect,
         meter=meter,
         policy=settings.policy.policy(),

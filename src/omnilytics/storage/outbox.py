@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Row, delete, select
 
+from omnilytics.foundation.errors import ConflictError
 from omnilytics.foundation.units import Address, Hash32, Wei
 from omnilytics.storage import schema
 from omnilytics.storage.database import OUTBOX_LOCK, Database
@@ -68,14 +69,34 @@ class Outbox:
             return [_row(row) for row in connection.execute(ordered)]
 
     def add(self, rows: Iterable[OutboxRow]) -> None:
-        """Keep these transactions; those that are there already stay."""
+        """Keep these transactions; those that are there already stay.
+
+        Raises:
+            ConflictError: In the place of one is another; nothing was kept.
+        """
         with self._database.batch():
             for row in rows:
                 amounts = {
                     name: str(getattr(row, name))
                     for name in ("value_wei", "max_fee_wei", "priority_fee_wei")
                 }
-                self._database.insert(schema.outbox, **{**vars(row), **amounts})
+                if not self._database.insert(schema.outbox, **{**vars(row), **amounts}):
+                    self._check_same(row)
+
+    def _check_same(self, row: OutboxRow) -> None:
+        kept = next(
+            known
+            for known in self.rows(row.sender)
+            if (known.nonce, known.replacement) == (row.nonce, row.replacement)
+        )
+        if kept.hash != row.hash:
+            raise ConflictError(
+                "the outbox has another transaction in this place",
+                got="0x" + row.hash.hex(),
+                want="0x" + kept.hash.hex(),
+                hint="another process sends for this account; try again",
+                nonce=row.nonce,
+            )
 
     def remove(self, sender: Address, nonce: int) -> bool:
         """Forget all transactions of a nonce; tell whether there were any."""
