@@ -13,9 +13,11 @@ from market_world import MarketWorld, expected_sum, market_world
 from omnilytics.chain.records import Phase
 from omnilytics.demo import drive
 from omnilytics.demo.terms import BOND_WEI
-from omnilytics.foundation.errors import PeerError, VerificationError
+from omnilytics.foundation.errors import KeyMaterialError, PeerError, VerificationError
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import TaskId
+from omnilytics.perturbation.artefact import Artefact, encode_artefact
+from omnilytics.perturbation.secret import sample_secret
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.resolve import Resolution
 from omnilytics.roles.auditor import Auditor
@@ -232,6 +234,28 @@ def test_the_sum_is_not_released_before_it_is_final(tmp_path: Path) -> None:
             first = await world.recover(settled)
             again = await world.recover(settled)  # a lost answer may be asked for again
             assert np.array_equal(first.total, again.total)
+
+    asyncio.run(scenario())
+
+
+def test_another_secret_than_the_rounds_undoes_nothing(tmp_path: Path) -> None:
+    """A folder that another machine used too: its secret is not the one that the chain took."""
+
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            opened, _ = await world.open_and_contribute([0, 1])
+            settled = await world.settle(opened)
+            assert settled is not None
+            owner = world.market.model_owner
+            kept = owner._keeper.kept(opened.round, owner._structure)
+            assert kept is not None
+            other = sample_secret(owner._structure, SystemRandomness())
+            artefact = Artefact(owner.model.graph, other.perturb(owner.model.weights()))
+            owner._keeper.keep(opened.round, other, encode_artefact(artefact))
+            with pytest.raises(KeyMaterialError, match="not the one the round was opened with"):
+                await world.recover(settled)
+            owner._keeper.keep(opened.round, *kept)
+            assert (await world.recover(settled)).accepted_count == 2
 
     asyncio.run(scenario())
 

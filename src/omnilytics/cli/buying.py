@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from omnilytics.chain.records import Phase
 from omnilytics.chain.writer import GAS_LIMITS
 from omnilytics.cli.plans import Plan, plan_call
 from omnilytics.client.buyer import Draft, ModelOwner
@@ -46,9 +47,9 @@ def refuse_unsigned(asking: Asking) -> None:
 
 
 def plans_of_draft(party: Party[ClientSettings], draft: Draft) -> list[Plan]:
-    """Return what publishing will send; nothing where the task is there already."""
+    """Return what publishing will send; nothing where the task is there with its servers."""
     if draft.task is not None:
-        return []
+        return plans_of_drawing(party, draft.task)
     specification = draft.specification
     terms, members = chain_terms(specification), specification.members
     back = "what no settled round uses, by `omnilytics task close TASK` between rounds"
@@ -74,11 +75,27 @@ def plans_of_draft(party: Party[ClientSettings], draft: Draft) -> list[Plan]:
     return [drawn, _more_calls(drawn, gas, "Show the draw's block, and draw the servers")]
 
 
+def plans_of_drawing(party: Party[ClientSettings], task: TaskId) -> list[Plan]:
+    """Return what a task still needs whose servers are not drawn yet; else nothing."""
+    if party.market.round_state(task).phase is not Phase.DRAWING:
+        return []
+    again = plan_call(
+        party.market,
+        party.payer,
+        lambda writer: writer.redraw(task),
+        action="Ask for another draw if the one asked for was missed, for its fee",
+        comes_back="the draw's fee is burnt",
+    )
+    gas = GAS_LIMITS["reveal_draw"] + GAS_LIMITS["draw_committee"]
+    return [again, _more_calls(again, gas, "Show the draw's block, and draw the servers")]
+
+
 def plan_rounds(party: Party[ClientSettings], task: TaskId) -> Plan | None:
-    """Return what opening a task's remaining rounds will send; None where none remains."""
-    record = party.market.task(task)
+    """Return what playing a task's remaining rounds may send; None where none remains."""
+    record, phase = party.market.task(task), party.market.round_state(task).phase
     left = record.terms.rounds - record.opened_rounds
-    if left <= 0 or record.closed:
+    under_way = phase in (Phase.OPEN, Phase.SEALED)
+    if record.closed or (left <= 0 and not under_way):
         return None
     one = plan_call(
         party.market,
@@ -87,7 +104,7 @@ def plan_rounds(party: Party[ClientSettings], task: TaskId) -> Plan | None:
         action="",
         comes_back="",
     )
-    gas = left * (GAS_LIMITS["open_round"] + GAS_LIMITS["void_round"])
+    gas = left * GAS_LIMITS["open_round"] + (left + under_way) * GAS_LIMITS["void_round"]
     return _more_calls(
         one, gas, f"Open {left} rounds, one after another, and void those that miss a deadline"
     )

@@ -68,6 +68,9 @@ def publish(
             plans = plans_of_draft(party, draft)
             if plans and not approve(party.market.chain, plans, asking, can_try=False):
                 return
+            if asking.dry_run:
+                narrate("nothing is left to be sent (--dry-run)")
+                return
             with told.on_bar("publish", 1):
                 bought = buyer.publish_draft(network, draft)
         folder = TrainingFolder(party.settings.client.data, party.market, bought.number)
@@ -96,7 +99,12 @@ def train(
     Interrupt it whenever you like: the same command goes on where it was.
     """
     with reported_errors(as_json=asking.as_json):
-        from omnilytics.cli.buying import open_buyer, plan_rounds, refuse_unsigned
+        from omnilytics.cli.buying import (
+            open_buyer,
+            plan_rounds,
+            plans_of_drawing,
+            refuse_unsigned,
+        )
         from omnilytics.cli.party import client
         from omnilytics.cli.progress import Told
         from omnilytics.cli.training import TrainingFolder, train_rounds
@@ -108,8 +116,12 @@ def train(
         folder = TrainingFolder(party.settings.client.data, party.market, number)
         training = folder.training()
         record = party.market.task(number)
-        plan = plan_rounds(party, number)
-        if plan is not None and not approve(party.market.chain, [plan], asking, can_try=False):
+        plans = plans_of_drawing(party, number)
+        plans += filter(None, [plan_rounds(party, number)])
+        if plans and not approve(party.market.chain, plans, asking, can_try=False):
+            return
+        if asking.dry_run:
+            narrate("nothing is left to be sent (--dry-run)")
             return
         network = training.make_model()
         optimiser = training.make_optimiser(network)

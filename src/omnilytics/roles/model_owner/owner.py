@@ -204,6 +204,13 @@ class ModelOwner:
                 hint="recover the round where it was opened",
                 round=round_number,
             )
+        opened = self.market.round_opened(self.view.task, round_number)
+        if opened is None or content_hash(kept[1]) != opened.artefact_hash:
+            raise KeyMaterialError(
+                "the secret that is kept here is not the one the round was opened with",
+                hint="recover the round where it was opened; one account needs one folder",
+                round=round_number,
+            )
         with self.meter.measure("release"):
             shares = await self._collect(settled)
         with self.meter.measure("recover"):
