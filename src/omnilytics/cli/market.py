@@ -67,7 +67,7 @@ def deploy(
         if not approve(chain, plans, asking):
             return
         first_block = chain.head() + 1
-        sender = Sender(chain, payer.secret())
+        sender = Sender(chain, payer.secret(), most_fee_wei=plans[0].fees_wei[0])
         market = MarketReader(chain, create(sender), first_block=first_block)
         _print_deployed(market, first_block, sender.gas_cost_wei, asking)
 

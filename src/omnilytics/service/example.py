@@ -17,6 +17,7 @@ _SAMPLES = {
     "keys.hpke_key": "server.hpke",
     "chain.market": "0x0000000000000000000000000000000000000000",
     "chain.chain_id": 1,
+    "http.trusted_proxies": ["10.0.0.0/8"],
     "storage.database_url": "postgresql+psycopg://omnilytics@/omnilytics",
 }
 """What a setting without a default may look like."""
@@ -50,6 +51,6 @@ def _example(key: str, field: FieldInfo) -> str:
     value = _SAMPLES.get(key, field.default)
     if hasattr(value, "get_secret_value"):
         value = value.get_secret_value()
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | int | float | list):
         return json.dumps(value)
     return json.dumps(str(value))
