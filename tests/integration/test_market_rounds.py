@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from market_world import MarketWorld, expected_sum, market_world
@@ -22,6 +23,7 @@ from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.resolve import Resolution
 from omnilytics.roles.auditor import Auditor
 from omnilytics.roles.data_owner import DataOwner
+from omnilytics.roles.data_owner.delivery import LEAST_CALL_SECONDS, call_seconds
 from omnilytics.roles.server import board
 from omnilytics.roles.task_view import TaskView
 from omnilytics.transport.hpke import HpkeKey, seal_package
@@ -108,6 +110,37 @@ def test_a_round_settles_with_one_server_down_for_good(tmp_path: Path) -> None:
             world.market.servers.insert(3, down)  # so that its database is closed
 
     asyncio.run(scenario())
+
+
+def test_a_server_that_never_finishes_an_answer_holds_no_owner_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            monkeypatch.setattr("omnilytics.roles.data_owner.owner.call_seconds", lambda *_: 0.5)
+
+            async def hold(_request: httpx.Request) -> httpx.Response:
+                await asyncio.Event().wait()
+                raise AssertionError
+
+            transport = httpx.MockTransport(hold)
+            opened = await world.market.model_owner.open_round()
+            client = httpx.AsyncClient(transport=transport)
+            world.market.network._clients[world.endpoint(2)] = client
+            async with asyncio.timeout(100):
+                entry = await world.market.owners[0].contribute(world.view.task, opened.round)
+            receipts = [receipt.server for receipt in entry.certificate.receipts]
+            assert receipts == [1, 3, 4, 5]
+            assert {held.server for held in entry.certificate.held} == {2}
+
+    asyncio.run(scenario())
+
+
+def test_how_long_one_server_may_hold_an_owner_up() -> None:
+    for left, errors in ((480, 0), (480, 1), (480, 2)):
+        # At once to all, then e deviating holders, then the certificate: time to force is left.
+        assert (errors + 2) * call_seconds(left, errors) <= left * (errors + 2) / (errors + 4)
+    assert call_seconds(-100, 1) == LEAST_CALL_SECONDS
 
 
 def test_two_servers_down_void_the_round_and_the_next_one_settles(tmp_path: Path) -> None:

@@ -165,6 +165,7 @@ class SubmissionWorld:
                     connect=lambda endpoint: ServerClient(endpoint, http),
                     now=time.time,
                     randomness=RANDOMNESS,
+                    call_seconds=60.0,
                 )
                 certificate = await delivery.certify(self.packages(owner, vector))
                 assert len(await delivery.publish(certificate)) == len(self.view.endpoints)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from omnilytics.foundation.errors import OmniLyticsError
+from omnilytics.foundation.errors import OmniLyticsError, PeerError
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.protocol.certificate import check_certificate
 from omnilytics.protocol.context import RoundContext
@@ -20,6 +21,22 @@ from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.transcript import Certificate, HeldSignature, ReceiptSignature
 
 MAX_CERTIFICATE_BYTES = 64 << 10
+LEAST_CALL_SECONDS = 10.0
+_Result = TypeVar("_Result")
+
+
+def call_seconds(seconds_left: float, errors: int) -> float:
+    """Return how long one server may hold an owner up.
+
+    Packages go out at once; what is missing is left with one holder after another, of which e may
+    deviate; then the certificate goes out. So e + 2 of these times pass at most, and two shares are
+    left to put a hidden certificate on chain.
+
+    Args:
+        seconds_left: Until the last forced submission.
+        errors: e.
+    """
+    return max(LEAST_CALL_SECONDS, seconds_left / (errors + 4))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +49,10 @@ class Delivery:
     connect: Connect
     now: Callable[[], float]
     randomness: Randomness
+    call_seconds: float
+    """Longest time that one server may hold the owner up, retries and all parts of a body counted.
+
+    (!) A server that trickles must not cost an owner the round: see `call_seconds`."""
 
     @property
     def enough(self) -> int:
@@ -75,12 +96,14 @@ class Delivery:
         try:
             body = sealed.encode()
             path = package_path(self.context.task, self.context.round, self.key.address)
-            answer = await self.connect(member.endpoint).put_package(
-                self.context.task,
-                self.context.round,
-                self.key.address,
-                body,
-                lambda: self._authenticate(path, body),
+            answer = await self._in_time(
+                self.connect(member.endpoint).put_package(
+                    self.context.task,
+                    self.context.round,
+                    self.key.address,
+                    body,
+                    lambda: self._authenticate(path, body),
+                )
             )
             signed = decode_signed(answer)
             want = Receipt(
@@ -122,13 +145,15 @@ class Delivery:
         try:
             body = sealed.encode()
             path = held_path(self.context.task, self.context.round, header.server, self.key.address)
-            answer = await self.connect(member.endpoint).put_held(
-                self.context.task,
-                self.context.round,
-                header.server,
-                self.key.address,
-                body,
-                lambda: self._authenticate(path, body),
+            answer = await self._in_time(
+                self.connect(member.endpoint).put_held(
+                    self.context.task,
+                    self.context.round,
+                    header.server,
+                    self.key.address,
+                    body,
+                    lambda: self._authenticate(path, body),
+                )
             )
             signed = decode_signed(answer)
             if signed.message != want or signed.signer(self.context.domain) != member.address:
@@ -148,11 +173,21 @@ class Delivery:
         task, number = self.context.task, self.context.round
         taken = await asyncio.gather(
             *(
-                succeeds(self.connect(endpoint).post_certificate(task, number, body))
+                succeeds(self._in_time(self.connect(endpoint).post_certificate(task, number, body)))
                 for endpoint in self.view.endpoints
             )
         )
         return {server for server, took in enumerate(taken, start=1) if took}
+
+    async def _in_time(self, call: Awaitable[_Result]) -> _Result:
+        """Return what a call gives; raises PeerError where it takes too long."""
+        try:
+            async with asyncio.timeout(self.call_seconds):
+                return await call
+        except TimeoutError:
+            raise PeerError(
+                "server takes too long", got=f"more than {self.call_seconds:g} s"
+            ) from None
 
     async def shown_by(self, certificate: Certificate) -> set[int]:
         """Return the servers that show a certificate of this submission on their boards."""
@@ -164,7 +199,9 @@ class Delivery:
     async def _shows(self, endpoint: str, certificate: Certificate) -> bool:
         task, number = self.context.task, self.context.round
         try:
-            items = await self.connect(endpoint).board("submit", task, number, ("certificate",))
+            items = await self._in_time(
+                self.connect(endpoint).board("submit", task, number, ("certificate",))
+            )
             found = [
                 Certificate.decode(item.body, max_bytes=MAX_CERTIFICATE_BYTES) for item in items
             ]

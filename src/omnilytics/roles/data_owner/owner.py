@@ -28,7 +28,7 @@ from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package import PackageBuilder
 from omnilytics.roles.admission import check_admitted
 from omnilytics.roles.claims import find_credit
-from omnilytics.roles.data_owner.delivery import Delivery, succeeds
+from omnilytics.roles.data_owner.delivery import Delivery, call_seconds, succeeds
 from omnilytics.roles.data_owner.sent import Forgetful, Sent, SentKeeper
 from omnilytics.roles.task_view import (
     Connect,
@@ -328,7 +328,11 @@ class DataOwner:
         ]
 
     def _delivery(self, view: TaskView, context: RoundContext) -> Delivery:
+        deadline = self.market.round_state(view.task).submission_deadline
+        last = deadline - view.specification.windows.forced_seconds
+        left = last - self.market.chain.head_timestamp()
         return Delivery(
+            call_seconds=call_seconds(left, view.parameters.committee.errors),
             view=view,
             context=context,
             key=self.key,
