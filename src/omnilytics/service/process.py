@@ -216,6 +216,7 @@ class _Process:
             keep_alive_seconds=settings.http.keep_alive_seconds,
             connections=settings.http.connections,
             trusted_proxies=settings.http.trusted_proxies,
+            limits=settings.http.connection_limits(),
         )
         self._private = None
         if private is not None:

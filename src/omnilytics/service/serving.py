@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 import uvicorn
 from starlette.types import ASGIApp
 
+from omnilytics.service.connections import ConnectionLimits, bounded_protocol
+
 
 class Listener(uvicorn.Server):
     """Serves one application on one socket until `should_exit`."""
@@ -22,6 +24,7 @@ class Listener(uvicorn.Server):
         keep_alive_seconds: int = 15,
         connections: int | None = None,
         trusted_proxies: Sequence[str] = (),
+        limits: ConnectionLimits | None = None,
     ) -> None:
         config = uvicorn.Config(
             application,
@@ -29,7 +32,7 @@ class Listener(uvicorn.Server):
             access_log=False,
             lifespan="off",
             interface="asgi3",
-            http="h11",
+            http=bounded_protocol(limits) if limits else "h11",
             loop="asyncio",
             ws="none",
             server_header=False,

@@ -23,6 +23,7 @@ from omnilytics.wire.task_specification import ETHER_TOKEN
 if TYPE_CHECKING:
     from omnilytics.api.limits import Limits
     from omnilytics.roles.server.policy import ServerPolicy
+    from omnilytics.service.connections import ConnectionLimits
     from omnilytics.storage.retention import RetentionPolicy
 
 MAX_ENDPOINT_BYTES = 256
@@ -141,6 +142,15 @@ class HttpSection(Section):
     signer_requests_burst: int = Field(
         default=1_000, ge=10, le=10_000_000, description="Of one owner at once."
     )
+    connections_per_address: int = Field(
+        default=256, ge=1, le=100_000, description="Most connections of one client address."
+    )
+    header_seconds: float = Field(
+        default=10.0, ge=0.1, le=600, description="Longest time in which a header arrives."
+    )
+    answer_seconds: float = Field(
+        default=120.0, ge=1, le=3_600, description="Longest time in which a client reads an answer."
+    )
     trusted_proxies: tuple[Proxy, ...] = Field(
         default=(),
         max_length=64,
@@ -157,6 +167,17 @@ class HttpSection(Section):
         return Limits(
             RateLimit(self.requests_per_second, self.requests_burst),
             RateLimit(self.signer_requests_per_second, self.signer_requests_burst),
+        )
+
+    def connection_limits(self) -> ConnectionLimits:
+        """Return the limits of connections."""
+        from omnilytics.service.connections import ConnectionLimits
+
+        return ConnectionLimits(
+            header_seconds=self.header_seconds,
+            answer_seconds=self.answer_seconds,
+            per_address=self.connections_per_address,
+            exempt=self.trusted_proxies,
         )
 
 
