@@ -181,7 +181,7 @@ def test_only_a_well_formed_request_of_the_model_owner_is_answered(tmp_path: Pat
                 headers = _headers(world, body, domain=domain)
                 bad.append((body, headers, "403 .*only the task's model owner"))
             huge = bytes(MAX_CONSENT_BYTES + 1)
-            bad.append((huge, _headers(world, huge), "400 .*too large"))
+            bad.append((huge, _headers(world, huge), "413 .*too large"))
             for content, headers, reason in bad:
                 with pytest.raises(PeerError, match=reason):
                     await client.post_consent(content, headers)

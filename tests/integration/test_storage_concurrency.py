@@ -152,8 +152,9 @@ def test_exactly_one_value_wins_in_all_processes(tmp_path: Path, url: str) -> No
             assert sum(one[turn] for one in nonces) == 1
             assert len({one[turn] for one in held}) == 1
         seeds = take_again(folder, url)
-    # The race was one: no process won all turns.
-    assert len(set(seeds)) > 1
+    # The races were some: no process won all turns of all of them.
+    won_some = any(0 < sum(one) < TURNS for one in (*claimed, *nonces))
+    assert won_some or len(set(seeds)) > 1
 
 
 def take_again(folder: Path, url: str) -> list[bytes]:

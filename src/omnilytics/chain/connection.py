@@ -30,6 +30,8 @@ MAX_FORCED_BLOCKS = 10_000
 class RefusedError(ChainError):
     """A node did not take a transaction, for a reason that lies in the transaction itself."""
 
+    code = "chain-refused"
+
 
 @dataclass(frozen=True)
 class Block:
