@@ -14,6 +14,7 @@ from submitting import start_submitting
 from omnilytics.storage.errors import StorageUnavailableError
 from omnilytics.storage.repository import Repository
 from omnilytics.transport import client, retries
+from omnilytics.transport.client import parts_path
 
 
 def test_a_repeat_gets_the_first_answer_and_another_body_a_conflict(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_an_upload_in_parts_survives_a_crash_of_the_server(tmp_path: Path) -> No
                 assert stored.status_code == 202
                 assert stored.headers["Upload-Offset"] == str(middle + 1)
                 world.restart(1)
-                headers = submitting.headers(path, body)
+                headers = submitting.headers(submitting.signed_path(path), body)
                 told = await submitting.call("HEAD", path, headers=headers)
                 assert (told.status_code, told.headers["Upload-Offset"]) == (204, str(middle + 1))
                 for first in (0, middle, middle + 2):
@@ -99,6 +100,25 @@ def test_nobody_else_adds_to_an_upload_and_a_wrong_whole_is_dropped(tmp_path: Pa
             assert refused.status_code == 403
             assert list(uploads.folder.iterdir()) == []
             assert (await submitting.put(path, body)).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_holder_begins_no_upload_at_another_with_the_owners_header(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            submitting = await start_submitting(world)
+            path, body = submitting.path(2), submitting.body(2)
+            first, other = (world.market.servers[index].node.address for index in (0, 2))
+            for signed in (path, parts_path(path, other)):  # for any, and for server 3
+                headers = submitting.headers(signed, body)
+                assert (await submitting.part(path, body, 0, 99, headers)).status_code == 403
+                assert (await submitting.call("HEAD", path, headers=headers)).status_code == 403
+            headers = submitting.headers(parts_path(path, first), body)
+            assert (await submitting.part(path, body, 0, 99, headers)).status_code == 202
+            last = len(body) - 1
+            answer = await submitting.part(path, body, 100, last, headers)
+            assert answer.status_code == 200
 
     asyncio.run(scenario())
 

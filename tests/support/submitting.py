@@ -12,7 +12,7 @@ from omnilytics.protocol.package import PackageBuilder
 from omnilytics.roles.data_owner import DataOwner
 from omnilytics.roles.task_view import round_context
 from omnilytics.transport.authentication import authenticate
-from omnilytics.transport.client import held_path, package_path
+from omnilytics.transport.client import held_path, package_path, parts_path
 from omnilytics.wire.package import SealedPackage
 
 
@@ -38,6 +38,11 @@ class Submitting:
         if server == 1:
             return package_path(self.task, self.round, self.address)
         return held_path(self.task, self.round, server, self.address)
+
+    def signed_path(self, path: str) -> str:
+        """Return the path that is signed for parts that go to server 1."""
+        holder = self.world.market.servers[0].node.address
+        return parts_path(path, holder) if "/held/" in path else path
 
     def body(self, server: int = 1) -> bytes:
         return self.sealed[server - 1].encode()
@@ -67,7 +72,7 @@ class Submitting:
         self, path: str, body: bytes, first: int, last: int, headers: dict[str, str] | None = None
     ) -> httpx.Response:
         """Send bytes `first` to `last` of a body to server 1."""
-        signed = self.headers(path, body) if headers is None else headers
+        signed = self.headers(self.signed_path(path), body) if headers is None else headers
         place = {"Content-Range": f"bytes {first}-{last}/{len(body)}"}
         return await self.call("PUT", path, body[first : last + 1], signed | place)
 

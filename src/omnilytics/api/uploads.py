@@ -38,6 +38,7 @@ from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.roles.server import Server
 from omnilytics.storage.uploads import UploadKey
 from omnilytics.transport.authentication import check_route
+from omnilytics.transport.client import parts_path
 from omnilytics.transport.parts import (
     CONTENT_RANGE,
     CONTENT_RANGE_PATTERN,
@@ -83,6 +84,8 @@ class Packages:
     ) -> Response:
         """Take a body or a part of one."""
         server, path = self._server, request.url.path
+        if content_range is not None:
+            path = self._signed_path(path, key)
         limit = await self._work.run(lambda: server.intake.package_limit(key.task))
 
         def accept(body: bytes) -> Awaitable[bytes]:
@@ -110,9 +113,13 @@ class Packages:
             return Response(status_code=202, headers={UPLOAD_OFFSET: str(offset)})
         return content(await self._work.run(lambda: server.uploading.finish(key, accept)))
 
+    def _signed_path(self, path: str, key: UploadKey) -> str:
+        """Return the path that an owner signs for parts: of a held package it names the holder."""
+        return path if key.server == OWN else parts_path(path, self._server.node.address)
+
     async def offset(self, request: Request, key: UploadKey, signed: SignedRequest) -> Response:
         """Tell where an upload goes on."""
-        check_route(signed, method="PUT", path=request.url.path)
+        check_route(signed, method="PUT", path=self._signed_path(request.url.path, key))
         offset = await self._work.call(lambda: self._server.uploading.offset(key))
         return Response(status_code=204, headers={UPLOAD_OFFSET: str(offset)})
 

@@ -142,7 +142,7 @@ class ServerClient:
 
     async def _upload(self, path: str, body: bytes, sign: Sign) -> bytes:
         """Send a body whole or, where it is large, in parts; take up what broke off."""
-        if len(body) > PARTS_ABOVE_BYTES:
+        if goes_in_parts(body):
             signed = _resigned(sign)
             return await send_in_parts(
                 body, lambda *sent: self._send_part(path, signed(), *sent), self.endpoint
@@ -226,6 +226,20 @@ def artefact_path(task: TaskId, content_hash: Hash32) -> str:
 def package_path(task: TaskId, round_number: Round, owner: Address) -> str:
     """Return the path of a server's own package of an owner."""
     return f"{_round_path(task, round_number)}/submissions/{show_address(owner)}"
+
+
+def goes_in_parts(body: bytes) -> bool:
+    """Tell whether a package is sent in parts."""
+    return len(body) > PARTS_ABOVE_BYTES
+
+
+def parts_path(path: str, holder: Address) -> str:
+    """Return the path that is signed for the parts of a package that is left with `holder`.
+
+    (!) All holders of a package have the same route and the same bytes: a header that named none of
+    them could be used by one of them to begin the upload with wrong bytes at another.
+    """
+    return f"{path}/at/{show_address(holder)}"
 
 
 def held_path(task: TaskId, round_number: Round, server: int, owner: Address) -> str:

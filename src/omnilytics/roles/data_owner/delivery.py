@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from omnilytics.foundation.errors import OmniLyticsError, PeerError
 from omnilytics.foundation.randomness import Randomness
+from omnilytics.foundation.units import Address
 from omnilytics.protocol.certificate import check_certificate
 from omnilytics.protocol.context import RoundContext
 from omnilytics.roles.task_view import Connect, TaskView
 from omnilytics.transport.authentication import authenticate
-from omnilytics.transport.client import held_path, package_path
+from omnilytics.transport.client import goes_in_parts, held_path, package_path, parts_path
 from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.messages import Held, Receipt
 from omnilytics.wire.package import SealedPackage
@@ -145,6 +146,8 @@ class Delivery:
         try:
             body = sealed.encode()
             path = held_path(self.context.task, self.context.round, header.server, self.key.address)
+            if goes_in_parts(body):
+                path = parts_path(path, Address(member.address))
             answer = await self._in_time(
                 self.connect(member.endpoint).put_held(
                     self.context.task,
