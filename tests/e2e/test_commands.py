@@ -27,6 +27,7 @@ from omnilytics.wire.signatures import SigningKey
 
 pytestmark = [
     pytest.mark.processes,
+    pytest.mark.long,
     pytest.mark.timeout(900),
     pytest.mark.skipif(anvil_binary() is None, reason="needs anvil: make devnet-tools"),
 ]
@@ -177,7 +178,12 @@ def test_a_task_from_its_publication_to_the_last_claim(market: Market) -> None:
     ]
     training = buyer.start("task", "train", "1", "--yes")
     kept = buyer.folder / "data" / "training"
-    wait_for(lambda: bool(list(kept.glob("*/checkpoint-1.safetensors"))), "a first step")
+    wait_for(
+        lambda: bool(list(kept.glob("*/checkpoint-1.safetensors"))),
+        "a first step",
+        lambda: training.poll() is None,
+        patience_seconds=400,  # a round takes its windows by the chain's own clock
+    )
     training.kill()  # whatever it was doing
     training.communicate()
     trained = buyer.json("task", "train", "1", "--yes")

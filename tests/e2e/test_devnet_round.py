@@ -23,6 +23,7 @@ from omnilytics.foundation.units import Wei
 
 pytestmark = [
     pytest.mark.processes,
+    pytest.mark.long,
     pytest.mark.skipif(anvil_binary() is None, reason="needs anvil: make devnet-tools"),
 ]
 

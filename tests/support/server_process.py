@@ -180,9 +180,10 @@ def wait_for(
     wanted: str,
     going_on: Callable[[], bool] = lambda: True,
     tell: Callable[[], str] = lambda: "",
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> None:
     """Return once something is so; fails when it cannot become so, or takes too long."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while not reached():
         assert going_on(), f"ended before {wanted}: {tell()}"
         assert time.monotonic() < deadline, f"not {wanted} in time: {tell()}"
