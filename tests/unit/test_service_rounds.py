@@ -504,6 +504,31 @@ def test_a_task_that_is_over_has_no_job() -> None:
     run(reached, prepare=with_tasks(1))
 
 
+def test_a_step_under_way_when_its_task_ends_leaves_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_step = Leases.may_step
+    entered, is_over, stepped = threading.Event(), threading.Event(), threading.Event()
+
+    def late(self: Leases, task: TaskId) -> bool:
+        entered.set()
+        assert is_over.wait(20), "the loop never noticed"
+        result = may_step(self, task)
+        stepped.set()
+        return result
+
+    monkeypatch.setattr(Leases, "may_step", late)
+
+    def reached(world: World) -> bool:
+        if entered.is_set() and len(world.market.found) == 1:
+            world.market.found.append(TaskClosed(position=at(2), task=TaskId(1), unspent_wei=0))
+            world.chain.number = 3 + LINGER_BLOCKS
+            world.listeners[0]()
+        elif entered.is_set() and not world.value("omnilytics_tasks_followed"):
+            is_over.set()
+        return stepped.is_set() and not world.jobs.all()
+
+    run(reached, prepare=with_tasks(1))
+
+
 def test_without_its_database_it_steps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     down = [True]
     acquire = Jobs.acquire

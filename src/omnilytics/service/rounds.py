@@ -65,6 +65,8 @@ class _Runner:
     is_recorded: bool = False
     """Whether the job's row says of this runner that all is well."""
     phase: tuple[Round, Phase] | None = None
+    is_over: bool = False
+    """Whether the task is over: the runner ends after the step under way."""
     running: asyncio.Task[None] | None = None
 
 
@@ -172,39 +174,47 @@ class RoundsLoop:
         self._counted = counted | ended
 
     async def _tend(self, tasks: set[TaskId]) -> None:
-        """Start a runner for each new task, end those of tasks that are over."""
+        """Start a runner for each new task, let those of tasks that are over come to their end."""
         for task in tasks - self._runners.keys():
             runner = _Runner(task, self._make_server(self._node))
             runner.running = asyncio.create_task(self._follow(runner), name=f"task-{task}")
             self._runners[task] = runner
             _LOG.info("following task", task=task)
         for task in self._runners.keys() - tasks:
-            runner = self._runners.pop(task)
-            if runner.running is not None:
-                runner.running.cancel()
-            await asyncio.to_thread(self._leases.forget, task)
-            _LOG.info("task is over", task=task)
-        self._metrics.tasks.set(len(self._runners))
+            self._runners[task].is_over = True
+            self._runners[task].woken.set()
+        self._metrics.tasks.set(len(tasks))
 
     # one task
 
     async def _follow(self, runner: _Runner) -> None:
-        steps = 0
+        """Step a task until it is over or the loop stops; then its job goes as well.
+
+        Only here, after its last step, which would take the lease again.
+        """
         with bound_contextvars(task=runner.task):
-            while not self._stopping.is_set():
-                runner.woken.clear()
-                if self._watch.status.problem is not None:
-                    await _wait_first(runner.woken, self._settings.recheck_seconds)
-                    continue
-                with self._metrics.stepping.track_inprogress():
-                    result = await self._workers.run(lambda: self._step(runner))
-                steps = steps + 1 if result is not None and result.changed else 0
-                if 0 < steps < STEPS_WITHOUT_REST:
-                    continue
-                if result is None:
-                    await self._back_off(runner)
-                else:
-                    await _wait_first(runner.woken, self._settings.recheck_seconds)
+            await self._step_on(runner)
+            if runner.is_over:
+                await asyncio.to_thread(self._leases.forget, runner.task)
+                del self._runners[runner.task]
+                _LOG.info("task is over")
+
+    async def _step_on(self, runner: _Runner) -> None:
+        steps = 0
+        while not (self._stopping.is_set() or runner.is_over):
+            runner.woken.clear()
+            if self._watch.status.problem is not None:
+                await _wait_first(runner.woken, self._settings.recheck_seconds)
+                continue
+            with self._metrics.stepping.track_inprogress():
+                result = await self._workers.run(lambda: self._step(runner))
+            steps = steps + 1 if result is not None and result.changed else 0
+            if 0 < steps < STEPS_WITHOUT_REST:
+                continue
+            if result is None:
+                await self._back_off(runner)
+            else:
+                await _wait_first(runner.woken, self._settings.recheck_seconds)
 
     async def _step(self, runner: _Runner) -> StepResult | None:
         """Take one step in a worker's thread; None where it failed, which is logged and counted.
@@ -254,7 +264,7 @@ class RoundsLoop:
         await _wait_first(self._stopping, pause)
 
     def _count_failing(self) -> None:
-        failing = sum(each.failures > 0 for each in self._runners.values())
+        failing = sum(each.failures > 0 for each in list(self._runners.values()))
         self._metrics.failing.set(failing)
 
     def _tell_phase(self, runner: _Runner) -> None:
