@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
+from audit_subjects import linear_alone, subject
 
 from omnilytics.learning.audit.function import compare_function, gauge_function
 from omnilytics.learning.audit.matching import match_rounds
@@ -17,49 +16,7 @@ from omnilytics.learning.audit.structure import (
     true_order,
     true_scales,
 )
-from omnilytics.learning.audit.subject import Subject, train_on
-from omnilytics.learning.carried import CarriedModel
-from omnilytics.learning.datasets import Batch
-from omnilytics.perturbation.losses import Loss
-
-
-class Residual(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(1, 6, 3, padding=1)
-        self.inner = nn.Conv2d(6, 5, 3, padding=1)
-        self.outer = nn.Conv2d(5, 6, 3, padding=1)
-        self.head = nn.Linear(6 * 9, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.relu(self.stem(x))
-        x = torch.relu(x + self.outer(torch.relu(self.inner(x))))
-        outputs: torch.Tensor = self.head(torch.max_pool2d(x, 2).flatten(1))
-        return outputs
-
-
-def mlp() -> nn.Module:
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(36, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 3)
-    )
-
-
-def subject(module: str = "mlp", seed: int = 0) -> Subject:
-    torch.manual_seed(seed)
-    network = mlp() if module == "mlp" else Residual()
-    carried = CarriedModel(network, input_shape=(1, 6, 6))
-    draw = np.random.default_rng(seed)
-    inputs = draw.normal(size=(96, 1, 6, 6)).astype(np.float32)
-    labels = inputs.reshape(96, 3, 12).sum(axis=2).argmax(axis=1)
-    return Subject(
-        carried.graph, carried.weights(), Loss.CROSS_ENTROPY, Batch(inputs, labels), seed=seed
-    )
-
-
-def linear_alone() -> Subject:
-    carried = CarriedModel(nn.Linear(4, 3), input_shape=(4,))
-    data = Batch(np.ones((2, 4), dtype=np.float32), np.array([0, 1]))
-    return Subject(carried.graph, carried.weights(), Loss.CROSS_ENTROPY, data)
+from omnilytics.learning.audit.subject import train_on
 
 
 @pytest.mark.parametrize("module", ["mlp", "residual"])
