@@ -7,12 +7,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from omnilytics.learning.datasets import Batch
+from omnilytics.learning.carried import CarriedModel, Module
+from omnilytics.learning.datasets import Batch, load_market_data
 from omnilytics.learning.gradients import fitting_labels
+from omnilytics.learning.models import build_model
+from omnilytics.learning.presets import PRESETS
+from omnilytics.learning.user_data import collect
 from omnilytics.perturbation.artefact import Tensors
 from omnilytics.perturbation.graph import Graph
 from omnilytics.perturbation.interpreter import run_graph
 from omnilytics.perturbation.losses import Loss, loss_value
+
+MOST_SAMPLES = 5_000
+"""More say little more, and take longer."""
 
 TorchTensors = dict[str, torch.Tensor]
 
@@ -46,6 +53,31 @@ class Subject:
     def with_weights(self, weights: Tensors) -> Subject:
         """Return the same with other weights."""
         return replace(self, weights=weights)
+
+
+def preset_subject(name: str, *, seed: int) -> Subject:
+    """Return a preset's network as it is before training, and its owners' data."""
+    preset = PRESETS[name]
+    data = load_market_data(name, owners=1, seed=seed, flat=preset.model == "mlp")
+    network = build_model(
+        preset.model, input_shape=data.input_shape, outputs=data.classes, seed=seed
+    )
+    found = own_subject(network, data.shards[0], loss=Loss.CROSS_ENTROPY, seed=seed)
+    return replace(found, learning_rate=preset.learning_rate)
+
+
+def own_subject(network: Module, data: object, *, loss: Loss, seed: int) -> Subject:
+    """Return a user's network and data, at most `MOST_SAMPLES` of them, in random order.
+
+    Raises:
+        ModelError: The network cannot be carried, or the data do not fit it.
+    """
+    samples = collect(data, most=MOST_SAMPLES)
+    order = np.random.default_rng([seed, 0]).permutation(len(samples))
+    samples = samples.take(order)
+    carried = CarriedModel(network, input_shape=samples.inputs.shape[1:])
+    fitting_labels(carried.graph, samples, loss)
+    return Subject(carried.graph, carried.weights(), loss, samples, seed=seed)
 
 
 def as_torch(weights: Tensors) -> TorchTensors:
