@@ -33,13 +33,13 @@ def noised(gradients: Tensors, share: float) -> Tensors:
     }
 
 
-@pytest.mark.parametrize("module", ["mlp", "residual"])
-def test_one_sample_is_found_from_its_gradient_published_or_not(module: str) -> None:
-    for published in (True, False):
-        found = invert_means(subject(module), samples=1, steps=250, published=published)
-        assert found.correlation > 0.8
-        assert found.correlation > found.baseline + 0.2
-        assert found.psnr > 15
+@pytest.mark.parametrize("published", [True, False])
+def test_one_sample_is_found_from_its_gradient(published: bool) -> None:
+    found = invert_means(subject(), samples=1, steps=80, starts=1, published=published)
+    assert found.correlation > 0.9
+    assert found.correlation > found.baseline + 0.2
+    assert found.psnr > 15
+    assert found.true.shape == found.found.shape == (4, 1, 6, 6)
 
 
 def test_a_gradient_that_is_mostly_noise_gives_nothing_away() -> None:
@@ -47,15 +47,13 @@ def test_a_gradient_that_is_mostly_noise_gives_nothing_away() -> None:
     batch = one.data.take(np.arange(1))
     gradient = compute_gradients(Artefact(one.graph, one.weights), batch, one.loss)
     for share, low, high in ((0.0, 0.9, 1.0), (30.0, -1.0, 0.5)):
-        found = invert(
-            one.graph, one.weights, noised(gradient, share), batch, one.loss, steps=150, seed=0
-        )
+        found = invert(one, one.weights, noised(gradient, share), batch, steps=80, starts=1, seed=0)
         assert low < correlations(batch.inputs, found)[0, 0] <= high
 
 
 def test_a_mean_of_many_gives_less_of_each() -> None:
     one = subject()
-    found = [invert_means(one, samples=count, steps=100).correlation for count in (1, 24)]
+    found = [invert_means(one, samples=count, steps=80, starts=1).correlation for count in (1, 24)]
     assert found[0] > found[1] + 0.3
 
 

@@ -7,7 +7,7 @@ from math import nan
 
 import numpy as np
 
-from omnilytics.learning.audit.structure import draw_secret
+from omnilytics.learning.audit.structure import publish
 from omnilytics.learning.audit.subject import Subject, outputs_of
 from omnilytics.perturbation.artefact import Tensors
 
@@ -50,7 +50,7 @@ def compare_function(subject: Subject, published: Tensors) -> FunctionSeen:
 def gauge_function(subject: Subject) -> FunctionSeen:
     """Return what the model computes once it is published under the `gauge` profile."""
     return compare_function(
-        subject, draw_secret(subject.graph, subject.seed, 4).perturb(subject.weights)
+        subject, publish(subject.graph, subject.weights, subject.seed, 4).weights
     )
 
 

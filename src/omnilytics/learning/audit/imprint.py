@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from omnilytics.learning.audit.inversion import correlations
-from omnilytics.learning.audit.structure import Reals
+from omnilytics.learning.audit.inversion import correlations, require_numbers
+from omnilytics.learning.audit.structure import NotApplicable, Reals
 from omnilytics.learning.audit.subject import Subject
 from omnilytics.learning.datasets import Batch
 from omnilytics.learning.encoding import clip_to_unit
@@ -65,7 +65,13 @@ def imprint(subject: Subject, *, owners: int = 10, samples: int = 8, units: int 
         owners: In the sum; fewer where there are too few data.
         samples: Of each owner.
         units: Of the layer.
+
+    Raises:
+        NotApplicable: Samples are tokens, or targets are one per token.
     """
+    require_numbers(subject, "inputs to reconstruct")
+    if len(subject.graph.output_shape) != 1:
+        raise NotApplicable("targets are one per token, and this layer reads whole samples")
     half = len(subject.data) // 2
     own = subject.data.take(np.arange(half, len(subject.data)))
     samples = max(1, min(samples, half // owners))

@@ -1,32 +1,37 @@
 """Matching two rounds: whoever sees both artefacts finds which unit became which.
 
-Fresh secrets reorder (and sign or scale) hidden units anew each round, but one optimiser step
+Fresh secrets reorder, sign, scale and turn hidden units anew each round, but one optimiser step
 changes their weights little. Layer by layer, from where the order is known (input, output, groups
 already matched), units are assigned to each other by the cosine of their weights (Hungarian
-method). Which *names* the true model gives its units stays hidden; that two published units are the
-same does not.
+method). Where a secret orthogonal matrix mixes the other side of the weights, the cosines of a
+layer's units with each other are as they were, and each unit is known by those it has, sorted.
+Which *names* the true model gives its units stays hidden; that two published units are the same
+does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from omnilytics.learning.audit.structure import (
     NotApplicable,
     Order,
+    Piece,
     Reals,
     Side,
     Structure,
-    draw_secret,
+    publish,
     read_structure,
-    true_order,
 )
 from omnilytics.learning.audit.subject import Subject
-from omnilytics.perturbation.artefact import Tensors
+
+Weights = Mapping[str, NDArray[np.floating[Any]]]
 
 
 @dataclass(frozen=True)
@@ -49,114 +54,164 @@ def match_rounds(first: Subject, second: Subject, *, magnitude_bits: int = 0) ->
     Args:
         first: The model of one round.
         second: The model of a later one.
-        magnitude_bits: As in `draw_secret`.
+        magnitude_bits: As in `publish`.
 
     Raises:
         NotApplicable: No group of units is reordered.
     """
     structure = read_structure(first.graph)
-    if not structure.hidden():
+    if not structure.hidden:
         raise NotApplicable("no units of this network are reordered")
-    secrets = [
-        draw_secret(first.graph, first.seed, 3, number, magnitude_bits=magnitude_bits)
-        for number in range(2)
-    ]
-    found = match_units(
-        structure, secrets[0].perturb(first.weights), secrets[1].perturb(second.weights)
+    before, after = (
+        publish(first.graph, each.weights, first.seed, 3, number, magnitude_bits=magnitude_bits)
+        for number, each in enumerate((first, second))
     )
+    found = match_units(structure, before.weights, after.weights, stretched=bool(magnitude_bits))
     shares: dict[str, float] = {}
     units: dict[str, int] = {}
-    for group in structure.hidden():
+    for group in structure.hidden:
         name = structure.names[group]
-        before, after = (true_order(secret, structure, first.weights, group) for secret in secrets)
-        right = after[found[group]] == before if group in found else np.zeros(1)
+        if name in shares:
+            name = f"{name} ({group})"
+        right = (
+            after.orders[group][found[group]] == before.orders[group]
+            if group in found
+            else np.zeros(1)
+        )
         shares[name], units[name] = float(np.mean(right)), structure.channels[group]
     return Matched(shares, units)
 
 
-def match_units(structure: Structure, first: Tensors, second: Tensors) -> dict[int, Order]:
+def match_units(
+    structure: Structure, first: Weights, second: Weights, *, stretched: bool
+) -> dict[int, Order]:
     """Return, by group, for every unit of `first` the unit of `second` that it became.
 
     Groups that no chain of weights ties to input or output are left out.
+
+    Args:
+        structure: Of both.
+        first: Weights of the one, as published.
+        second: Of the other.
+        stretched: Whether scales may be other than 1 and -1, which is public.
     """
-    aligned = _Aligned(structure, first, second)
-    waiting = structure.hidden()
+    aligned = _Aligned(structure, first, second, stretched)
+    waiting = list(structure.hidden)
     while True:
         ready = [group for group in waiting if aligned.can_match(group)]
         if not ready:
             return {
-                group: aligned.orders[group]
-                for group in structure.hidden()
-                if group in aligned.orders
+                group: aligned.orders[group] for group in structure.hidden if group not in waiting
             }
         aligned.match(ready[0])
         waiting.remove(ready[0])
 
 
+@dataclass(frozen=True, repr=False)
+class _View:
+    """Both models' weights at the units of a group, (units, features), in the same terms."""
+
+    side: Side
+    rotated: bool
+    one: Reals
+    other: Reals
+
+
 class _Aligned:
     """Groups whose order and scales, second relative to first, are known."""
 
-    def __init__(self, structure: Structure, first: Tensors, second: Tensors) -> None:
+    def __init__(
+        self, structure: Structure, first: Weights, second: Weights, stretched: bool
+    ) -> None:
         self._structure = structure
         self._first = first
         self._second = second
-        hidden = set(structure.hidden())
+        self._stretched = stretched
         self.orders: dict[int, Order] = {
             group: np.arange(channels)
             for group, channels in enumerate(structure.channels)
-            if group not in hidden
+            if group not in structure.hidden
         }
         self._scales: dict[int, Reals] = {}
 
     def can_match(self, group: int) -> bool:
-        return any(len(sides) > 1 for _, _, sides in self._usable(group))
+        return any(view.one.shape[1] > 1 for view in self._views(group))
 
     def match(self, group: int) -> None:
         """Assign the units of a group, then estimate their relative scales."""
-        usable = self._usable(group)
-        similar: Reals = np.zeros((self._structure.channels[group],) * 2)
-        for power in (1, -1):
-            views = [self._views(*each) for each in usable if each[1].power == power]
-            if views:
-                one, other = (np.concatenate(parts, axis=1) for parts in zip(*views, strict=True))
-                cosine = _unit(one) @ _unit(other).T
-                signed = self._structure.signed[usable[0][1].scale]
-                similar += np.abs(cosine) if signed else cosine
-        self.orders[group] = linear_sum_assignment(-similar)[1].astype(np.int64)
-        for each in usable:
-            if each[1].power == 1 and each[1].scale not in self._scales:
-                one, other = self._views(*each)
-                self._scales[each[1].scale] = _ratio(one, other[self.orders[group]])
+        views = self._views(group)
+        plain = [view for view in views if not view.rotated]
+        if any(view.one.shape[1] > 1 for view in plain):
+            similar = self._by_weights(plain)
+        else:
+            similar = sum(
+                (self._by_cosines(view) for view in views if view.one.shape[1] > 1),
+                np.zeros((self._structure.channels[group],) * 2),
+            )
+        order = linear_sum_assignment(-similar)[1].astype(np.int64)
+        self.orders[group] = order
+        for view in plain:
+            self._keep_scales(view, order)
 
-    def _usable(self, group: int) -> list[tuple[str, Side, tuple[Side, ...]]]:
-        """Return the tensors that have the group on one side and only known ones on others."""
+    def _keep_scales(self, view: _View, order: Order) -> None:
+        """Estimate the relative scales of a group of scales that only this view speaks of."""
+        if len(view.side.scales) != 1 or view.one.shape[1] < 2:
+            return
+        scale, power = view.side.scales[0]
+        if scale in self._scales or not (self._structure.signed[scale] or self._stretched):
+            return
+        ratio = _ratio(view.one, view.other[order]) ** power
+        self._scales[scale] = ratio if self._stretched else np.sign(ratio)
+
+    def _by_weights(self, views: list[_View]) -> Reals:
+        """Return cosines of weights; those that are scaled alike count as one vector."""
+        similar = np.zeros((len(views[0].one),) * 2)
+        for scales in dict.fromkeys(view.side.scales for view in views):
+            alike = [view for view in views if view.side.scales == scales]
+            one = np.concatenate([view.one for view in alike], axis=1)
+            other = np.concatenate([view.other for view in alike], axis=1)
+            cosine = _unit(one) @ _unit(other).T
+            similar += np.abs(cosine) if self._is_signed(scales) else cosine
+        return similar
+
+    def _by_cosines(self, view: _View) -> Reals:
+        """Return how alike units' cosines with all others are, which no rotation changes."""
+        one, other = (
+            np.sort(np.abs(each @ each.T) if self._is_signed(view.side.scales) else each @ each.T)
+            for each in (_unit(view.one), _unit(view.other))
+        )
+        squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)
+        distances: Reals = squares - 2 * one @ other.T
+        return -distances
+
+    def _is_signed(self, scales: tuple[tuple[int, int], ...]) -> bool:
+        return any(self._structure.signed[scale] for scale, _ in scales)
+
+    def _views(self, group: int) -> list[_View]:
+        """Return the pieces that have the group on one side and only known ones on others."""
         return [
-            (name, side, sides)
-            for name, sides in self._structure.tensors.items()
-            for side in sides
+            self._view(piece, side)
+            for piece in self._structure.pieces
+            for side in piece.sides
             if side.order == group
-            and all(other.order in self.orders for other in sides if other is not side)
+            and all(other.order in self.orders for other in piece.sides if other is not side)
         ]
 
-    def _views(self, name: str, side: Side, sides: tuple[Side, ...]) -> tuple[Reals, Reals]:
-        """Return both tensors as (units, features), the second's features in the first's terms."""
-        one, other = self._first[name].astype(float), self._second[name].astype(float)
-        for each in sides:
+    def _view(self, piece: Piece, side: Side) -> _View:
+        one, other = piece.of(self._first), piece.of(self._second)
+        for each in piece.sides:
             if each is not side:
-                other = self._undone(other, each)
-        return _rows(one, side), _rows(other, side)
+                other = self._undone(other, piece, each)
+        return _View(side, piece.rotated, _rows(one, side), _rows(other, side))
 
-    def _undone(self, tensor: Reals, side: Side) -> Reals:
+    def _undone(self, tensor: Reals, piece: Piece, side: Side) -> Reals:
         order = self.orders[side.order]
         entries = (order[:, None] * side.block + np.arange(side.block)).reshape(-1)
         tensor = tensor.take(entries, axis=side.axis)
-        scales = self._scales.get(side.scale)
-        if scales is None:
-            return tensor
-        shape = [1] * tensor.ndim
-        shape[side.axis] = -1
-        undone: Reals = tensor * (scales.repeat(side.block) ** -side.power).reshape(shape)
-        return undone
+        for scale, power in side.scales:
+            if scale in self._scales:
+                tensor = tensor * piece.along(side, self._scales[scale] ** -power)
+        return tensor
 
 
 def _rows(tensor: Reals, side: Side) -> Reals:

@@ -16,12 +16,12 @@ import torch
 from torch.nn import functional
 
 from omnilytics.learning.audit.function import FunctionSeen, compare_function
-from omnilytics.learning.audit.structure import NotApplicable, Order, Reals, draw_secret
+from omnilytics.learning.audit.structure import NotApplicable, Order, Reals, publish
 from omnilytics.learning.audit.subject import Subject, as_torch
 from omnilytics.learning.gradients import fitting_labels
 from omnilytics.perturbation.artefact import Tensors
-from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, Node
-from omnilytics.perturbation.interpreter import run_graph
+from omnilytics.perturbation.graph import Graph, Node
+from omnilytics.perturbation.interpreter import run_values
 from omnilytics.perturbation.losses import Loss
 from omnilytics.perturbation.operations import Linear
 
@@ -97,7 +97,7 @@ def remove_noise(subject: Subject) -> NoiseRemoved:
         raise NotApplicable(f"the noise profile takes the loss mse alone, not {subject.loss}")
     last = last_layer(subject.graph)
     noise = draw_noise(subject.graph.output_shape[0], subject.seed, 5)
-    published = draw_secret(subject.graph, subject.seed, 6).perturb(subject.weights)
+    published = publish(subject.graph, subject.weights, subject.seed, 6).weights
     noisy = add_to_rows(published, last, noise.rho())
     alphas, residuals = _residuals(subject, noisy)
     best = np.array([np.abs(alphas).argmax()])
@@ -163,21 +163,9 @@ def _residuals(subject: Subject, weights: Tensors) -> tuple[Reals, Reals]:
     last = last_layer(subject.graph)
     inputs = torch.from_numpy(subject.data.inputs)
     with torch.no_grad():
-        outputs = run_graph(subject.graph, as_torch(weights), inputs)
-        features = _inputs_of_last(subject.graph, last, weights, inputs)
+        values = run_values(subject.graph, as_torch(weights), inputs)
+    outputs, features = values[last.name], values[last.inputs[0]]
     labels = torch.from_numpy(fitting_labels(subject.graph, subject.data, subject.loss))
     if labels.dtype == torch.int64:
         labels = functional.one_hot(labels, outputs.shape[1])
     return features.double().sum(dim=1).numpy(), (outputs - labels).double().numpy()
-
-
-def _inputs_of_last(
-    graph: Graph, last: Node, weights: Tensors, inputs: torch.Tensor
-) -> torch.Tensor:
-    if last.inputs[0] == GRAPH_INPUT:
-        return inputs
-    # Every value is read later, so the node before the last one makes what the last one reads.
-    nodes = graph.nodes[:-1]
-    used = {name for node in nodes for name in node.tensors}
-    head = Graph(graph.input_shape, tuple(t for t in graph.tensors if t.name in used), nodes)
-    return run_graph(head, as_torch(weights), inputs)

@@ -11,20 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from omnilytics.learning.audit.structure import (
     NotApplicable,
+    Piece,
     Reals,
-    Side,
     Structure,
-    draw_secret,
+    publish,
     read_structure,
-    true_scales,
 )
 from omnilytics.learning.audit.subject import Subject
-from omnilytics.perturbation.artefact import Tensors
 
 _SWEEPS = 200
 _SETTLED = 1e-9
@@ -41,6 +41,8 @@ class ScaleRecovery:
         """Return the correlation of estimated with true log |r|, by layer."""
         return {
             name: float(np.corrcoef(self.estimated[name], true)[0, 1])
+            if np.ptp(self.estimated[name])
+            else 0.0
             for name, true in self.true.items()
         }
 
@@ -56,32 +58,35 @@ def recover_scales(subject: Subject, *, magnitude_bits: int = 4) -> ScaleRecover
         NotApplicable: No unit of the network may be scaled.
     """
     structure = read_structure(subject.graph)
-    secret = draw_secret(subject.graph, subject.seed, 2, magnitude_bits=magnitude_bits)
-    published = secret.perturb(subject.weights)
+    published = publish(
+        subject.graph, subject.weights, subject.seed, 2, magnitude_bits=magnitude_bits
+    )
     true: dict[str, Reals] = {}
     estimated: dict[str, Reals] = {}
-    for group, logarithms in balance(structure, published).items():
-        drawn = np.log2(np.abs(true_scales(secret, structure, subject.weights, group)))
+    for group, logarithms in balance(structure, published.weights).items():
+        name, order = _maker(structure, group)
+        drawn = np.log2(np.abs(published.scales[group]))[published.orders[order]]
         if np.ptp(drawn) > 0:
-            name = _name_of(structure, group)
             true[name], estimated[name] = drawn - drawn.mean(), logarithms
     if not true:
         raise NotApplicable("no unit of this network can be scaled, only reordered or turned")
     return ScaleRecovery(estimated, true)
 
 
-def balance(structure: Structure, published: Tensors) -> dict[int, Reals]:
+def balance(
+    structure: Structure, published: Mapping[str, NDArray[np.floating[Any]]]
+) -> dict[int, Reals]:
     """Return log2 of the scales that upset the balance, of mean 0, by group of scales.
 
     Groups whose units have no weights on one side are left out: there is nothing to balance.
     """
-    squares = {name: _squares(published[name], sides) for name, sides in structure.tensors.items()}
+    parts = [_Part(piece, _squares(piece, published)) for piece in structure.pieces]
     both = _two_sided(structure)
     found = {group: np.zeros(size) for group, size in enumerate(structure.stretched)}
     for _ in range(_SWEEPS):
         largest = 0.0
         for group in both:
-            change = _imbalance(structure, squares, found, group)
+            change = _imbalance(structure, parts, found, group)
             found[group] += change
             largest = max(largest, float(np.abs(change).max()))
         if largest < _SETTLED:
@@ -89,11 +94,20 @@ def balance(structure: Structure, published: Tensors) -> dict[int, Reals]:
     return {group: found[group] - found[group].mean() for group in both}
 
 
+@dataclass(frozen=True, repr=False)
+class _Part:
+    """A piece and its sums of squares by channel of every side, in the sides' order."""
+
+    piece: Piece
+    squares: Reals
+
+
 def _two_sided(structure: Structure) -> list[int]:
     powers: dict[int, set[int]] = {}
-    for sides in structure.tensors.values():
-        for side in sides:
-            powers.setdefault(side.scale, set()).add(side.power)
+    for piece in structure.pieces:
+        for side in piece.sides:
+            for group, power in side.scales:
+                powers.setdefault(group, set()).add(power)
     return [
         group
         for group, size in enumerate(structure.stretched)
@@ -102,51 +116,52 @@ def _two_sided(structure: Structure) -> list[int]:
 
 
 def _imbalance(
-    structure: Structure, squares: Mapping[str, Reals], scales: Mapping[int, Reals], group: int
+    structure: Structure, parts: list[_Part], scales: Mapping[int, Reals], group: int
 ) -> Reals:
     """Return what must be added to log2 r of a group so that it alone is balanced."""
     size = structure.stretched[group]
     norms = {1: np.zeros(size), -1: np.zeros(size)}
-    for name, sides in structure.tensors.items():
-        for position, side in enumerate(sides):
-            if side.scale == group:
-                balanced = _divided(structure, squares[name], sides, scales)
-                others = tuple(axis for axis in range(len(sides)) if axis != position)
-                norms[side.power] += balanced.sum(axis=others)
-    tiny = np.finfo(np.float64).tiny
-    change: Reals = (np.log2(norms[1] + tiny) - np.log2(norms[-1] + tiny)) / 4
+    for part in parts:
+        for position, side in enumerate(part.piece.sides):
+            for each, power in side.scales:
+                if each == group:
+                    others = tuple(
+                        axis for axis in range(len(part.piece.sides)) if axis != position
+                    )
+                    norms[power] += _divided(structure, part, scales).sum(axis=others)
     dead = (norms[1] == 0) | (norms[-1] == 0)  # no side to balance it with
-    return np.where(dead, 0.0, change)
+    safe = {power: np.where(dead, 1.0, norm) for power, norm in norms.items()}
+    change: Reals = (np.log2(safe[1]) - np.log2(safe[-1])) / 4
+    return change
 
 
-def _divided(
-    structure: Structure, squares: Reals, sides: tuple[Side, ...], scales: Mapping[int, Reals]
-) -> Reals:
+def _divided(structure: Structure, part: _Part, scales: Mapping[int, Reals]) -> Reals:
     """Return squares as they would be without the estimated scales."""
-    for position, side in enumerate(sides):
-        if structure.stretched[side.scale]:
-            shape = [1] * len(sides)
-            shape[position] = -1
-            power = -2.0 * side.power
-            squares = squares * 2.0 ** (power * scales[side.scale].reshape(shape))
+    squares = part.squares
+    for position, side in enumerate(part.piece.sides):
+        shape = [1] * len(part.piece.sides)
+        shape[position] = -1
+        for group, power in side.scales:
+            if structure.stretched[group]:
+                squares = squares * 2.0 ** (-2.0 * power * scales[group].reshape(shape))
     return squares
 
 
-def _squares(tensor: np.ndarray, sides: tuple[Side, ...]) -> Reals:
-    """Return sums of squares by channel of every side, in the sides' order."""
-    found = np.moveaxis(
-        tensor.astype(np.float64) ** 2, [side.axis for side in sides], range(len(sides))
-    )
-    found = found.reshape(*found.shape[: len(sides)], -1).sum(axis=-1)
-    for position, side in enumerate(sides):
+def _squares(piece: Piece, tensors: Mapping[str, NDArray[np.floating[Any]]]) -> Reals:
+    count = len(piece.sides)
+    found = np.moveaxis(piece.of(tensors) ** 2, [side.axis for side in piece.sides], range(count))
+    found = found.reshape(*found.shape[:count], -1).sum(axis=-1)
+    for position, side in enumerate(piece.sides):
         starts = np.arange(0, found.shape[position], side.block)
         found = np.add.reduceat(found, starts, axis=position)
     return found
 
 
-def _name_of(structure: Structure, group: int) -> str:
+def _maker(structure: Structure, group: int) -> tuple[str, int]:
+    """Return the first tensor that is multiplied by a group's scales, and their order's group."""
     return next(
-        name
-        for name, sides in structure.tensors.items()
-        if any(side.scale == group and side.power == 1 for side in sides)
+        (piece.name, side.order)
+        for piece in structure.pieces
+        for side in piece.sides
+        if (group, 1) in side.scales
     )

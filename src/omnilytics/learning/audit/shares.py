@@ -13,9 +13,7 @@ import numpy as np
 from omnilytics.algebra.field import FieldVector
 from omnilytics.algebra.fixed_point import from_field, to_field
 from omnilytics.learning.audit.structure import PublicRandomness, Reals
-from omnilytics.learning.audit.subject import Subject
-from omnilytics.learning.gradients import compute_gradients
-from omnilytics.perturbation.artefact import Artefact
+from omnilytics.learning.audit.subject import Subject, mean_gradient
 from omnilytics.sharing.committee import DEFAULT, Committee
 from omnilytics.sharing.interpolation import interpolate_vectors_at_zero
 from omnilytics.sharing.shamir import SEED_BYTES, share_submission
@@ -44,9 +42,7 @@ class SharesSeen:
 
 def guess_from_shares(subject: Subject, committee: Committee = DEFAULT) -> SharesSeen:
     """Share one gradient and guess it from t shares and from t + 1."""
-    gradients = compute_gradients(
-        Artefact(subject.graph, subject.weights), subject.data, subject.loss
-    )
+    gradients = mean_gradient(subject, subject.weights, subject.data)
     vector = np.concatenate([each.reshape(-1) for each in gradients.values()]).astype(np.float64)
     scaled = vector / (np.linalg.norm(vector) or 1.0) * 2**_FRACTION_BITS
     entries = np.rint(scaled).astype(np.int64)

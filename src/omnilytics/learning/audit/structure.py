@@ -5,14 +5,15 @@ The one place where the audit reads `perturbation.gauge`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omnilytics.perturbation.artefact import Tensors
-from omnilytics.perturbation.gauge import Axis, ScaleKind, analyse
+from omnilytics.perturbation.gauge import AxisGauge, TensorGauge, analyse
 from omnilytics.perturbation.graph import Graph
 from omnilytics.perturbation.secret import GaugeSecret, sample_secret
 
@@ -37,21 +38,46 @@ class PublicRandomness:
 
 @dataclass(frozen=True)
 class Side:
-    """One axis of a tensor: its group of permutations and of scales, entries per channel.
+    """One axis of a piece: its group of permutations and the scales along it.
 
     Attributes:
         axis: Which axis.
         order: Index of its group of permutations.
-        scale: Index of its group of scales.
         block: Consecutive entries that each channel stands for.
-        power: 1 where the tensor is multiplied by the scales (outputs), -1 where it is divided.
+        scales: Groups of scales, and 1 where entries are multiplied by them, -1 where divided.
     """
 
     axis: int
     order: int
-    scale: int
     block: int
-    power: int
+    scales: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a tensor whose every axis follows one group.
+
+    Attributes:
+        name: The tensor.
+        cut: The part, by axis.
+        sides: Axes that are permuted.
+        rotated: Whether a secret orthogonal matrix mixes entries along another axis.
+    """
+
+    name: str
+    cut: tuple[slice, ...]
+    sides: tuple[Side, ...]
+    rotated: bool
+
+    def of(self, tensors: Mapping[str, NDArray[np.floating[Any]]]) -> Reals:
+        """Return the part of these tensors."""
+        return tensors[self.name][self.cut].astype(np.float64)
+
+    def along(self, side: Side, values: Reals) -> Reals:
+        """Return values by channel, shaped to be multiplied with the piece."""
+        shape = [1] * len(self.cut)
+        shape[side.axis] = -1
+        return values.repeat(side.block).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -60,115 +86,104 @@ class Structure:
 
     Attributes:
         channels: Size of every group of permutations.
-        pinned: Whether that group keeps its order.
-        names: The first tensor that makes the group's channels; "input" for the input's.
+        hidden: The groups of permutations that a secret moves.
+        names: The tensor that makes each group's channels; "input" for the input's.
         signed: For every group of scales, whether a scale may be negative.
         stretched: For every group of scales, its size if a scale may be other than 1 or -1, or 0.
-        tensors: The sides of every tensor.
+        pieces: Of all tensors.
     """
 
     channels: tuple[int, ...]
-    pinned: tuple[bool, ...]
+    hidden: tuple[int, ...]
     names: tuple[str, ...]
     signed: tuple[bool, ...]
     stretched: tuple[int, ...]
-    tensors: Mapping[str, tuple[Side, ...]]
-
-    def hidden(self) -> list[int]:
-        """Return the groups of permutations that a secret moves."""
-        return [
-            group
-            for group, pinned in enumerate(self.pinned)
-            if not pinned and self.channels[group] > 1
-        ]
+    pieces: tuple[Piece, ...]
 
 
 def read_structure(graph: Graph) -> Structure:
     """Return the structure of a graph."""
     found = analyse(graph)
-    tensors = {
-        tensor.name: (
-            _side(0, tensor.outputs, 1),
-            *([_side(1, tensor.inputs, -1)] if tensor.inputs is not None else []),
-        )
-        for tensor in found.tensors
-    }
-    names = ["input"] * len(found.permutation_groups)
-    for name, sides in reversed(tensors.items()):
-        names[sides[0].order] = name
+    pieces = tuple(piece for tensor in found.tensors for piece in _pieces(tensor))
+    names = ["input"] * len(found.order_groups)
+    for piece in reversed(pieces):
+        for side in piece.sides:
+            if any(power > 0 for _, power in side.scales):
+                names[side.order] = piece.name
     return Structure(
-        channels=tuple(group.channels for group in found.permutation_groups),
-        pinned=tuple(group.pinned for group in found.permutation_groups),
-        names=tuple(names),
-        signed=tuple(group.kind is ScaleKind.FREE for group in found.scale_groups),
-        stretched=tuple(
-            0 if group.kind is ScaleKind.ONE else group.channels for group in found.scale_groups
+        channels=tuple(group.channels for group in found.order_groups),
+        hidden=tuple(
+            index
+            for index, group in enumerate(found.order_groups)
+            if not group.pinned and group.channels > 1
         ),
-        tensors=tensors,
+        names=tuple(names),
+        signed=tuple(group.signed for group in found.scale_groups),
+        stretched=tuple(group.channels * group.stretched for group in found.scale_groups),
+        pieces=pieces,
     )
 
 
-def _side(index: int, axis: Axis, power: int) -> Side:
-    return Side(index, axis.permutation_group, axis.scale_group, axis.block, power)
+def _pieces(tensor: TensorGauge) -> Iterator[Piece]:
+    """Cut a tensor where an axis goes from one group to the next (after a concatenation)."""
+    for choice in product(*[range(len(axis.segments)) for axis in tensor.axes]):
+        cut = [slice(None)] * len(tensor.shape)
+        sides: list[Side] = []
+        rotated = False
+        for axis, index in zip(tensor.axes, choice, strict=True):
+            cut[axis.axis] = _extent(axis, index)
+            segment = axis.segments[index]
+            if segment.rotation is not None:
+                rotated = True
+                continue
+            scales = tuple((segments[index].scale, power) for segments, power in axis.scales)
+            sides.append(Side(axis.axis, segment.order, segment.block, scales))
+        yield Piece(tensor.name, tuple(cut), tuple(sides), rotated)
 
 
-def draw_secret(graph: Graph, *seed: int, magnitude_bits: int = 0) -> GaugeSecret:
-    """Return a secret that anyone can draw again.
+def _extent(axis: AxisGauge, index: int) -> slice:
+    sizes = [segment.channels * segment.block for segment in axis.segments]
+    return slice(sum(sizes[:index]), sum(sizes[: index + 1]))
+
+
+@dataclass(frozen=True, repr=False)
+class Published:
+    """Weights under a secret that the audit knows, to judge attacks by.
+
+    Attributes:
+        weights: As published.
+        orders: For every published channel of each group, the true one.
+        scales: For every true channel of each group, its scale.
+    """
+
+    weights: dict[str, NDArray[np.floating[Any]]]
+    orders: tuple[Order, ...]
+    scales: tuple[Reals, ...]
+
+
+def publish(
+    graph: Graph,
+    weights: Mapping[str, NDArray[np.floating[Any]]],
+    *seed: int,
+    magnitude_bits: int = 0,
+) -> Published:
+    """Return weights under a secret that anyone can draw again.
 
     Args:
         graph: The network.
+        weights: The true ones.
         *seed: Public.
         magnitude_bits: Scales are 2^u, u uniform in -magnitude_bits .. magnitude_bits, where the
             network allows other scales than 1 and -1.
     """
     structure = analyse(graph)
-    randomness = PublicRandomness(*seed)
-    drawn = sample_secret(structure, randomness)
-    if not magnitude_bits:
-        return drawn
-    orders, signs = drawn.parts
-    draw = np.random.default_rng([*seed, 1])
-    scales = [
-        sign
-        if group.kind is ScaleKind.ONE
-        else sign * 2.0 ** draw.integers(-magnitude_bits, magnitude_bits, len(sign), endpoint=True)
-        for sign, group in zip(signs, structure.scale_groups, strict=True)
-    ]
-    return GaugeSecret(structure, orders, scales)
+    secret = sample_secret(structure, PublicRandomness(*seed), magnitude_bits=magnitude_bits)
+    return Published(dict(secret.perturb(weights)), *_parts(secret))
 
 
-def true_order(secret: GaugeSecret, structure: Structure, weights: Tensors, group: int) -> Order:
-    """Return, for every published channel of a group, the true one. Shape (channels,)."""
-    name, side = _maker(structure, group, "order")
-    marked = {each: np.ones(tensor.shape) for each, tensor in weights.items()}
-    plain = secret.perturb(marked)[name]  # type: ignore[arg-type]
-    shape = [1] * marked[name].ndim
-    shape[side.axis] = -1
-    entries = np.arange(marked[name].shape[side.axis]) // side.block
-    marked[name] = marked[name] * entries.reshape(shape)
-    ratio = secret.perturb(marked)[name] / plain  # type: ignore[arg-type]
-    return first_entries(ratio, side).round().astype(np.int64)
-
-
-def true_scales(secret: GaugeSecret, structure: Structure, weights: Tensors, group: int) -> Reals:
-    """Return the scale of every published channel of a group, up to one common factor."""
-    name, side = _maker(structure, group, "scale")
-    ones = {each: np.ones(tensor.shape) for each, tensor in weights.items()}
-    return first_entries(secret.perturb(ones)[name], side) ** side.power  # type: ignore[arg-type]
-
-
-def first_entries(tensor: NDArray[np.floating], side: Side) -> Reals:
-    """Return the first entry of every channel along a side. Shape (channels,)."""
-    moved = np.moveaxis(tensor, side.axis, 0)
-    return moved.reshape(len(moved), -1)[:: side.block, 0].astype(np.float64)
-
-
-def _maker(structure: Structure, group: int, kind: str) -> tuple[str, Side]:
-    """Return a tensor that has the group on one side, outputs if there are any."""
-    found = [
-        (name, side)
-        for name, sides in structure.tensors.items()
-        for side in sides
-        if getattr(side, kind) == group
-    ]
-    return max(found, key=lambda each: each[1].power)
+def _parts(secret: GaugeSecret) -> tuple[tuple[Order, ...], tuple[Reals, ...]]:
+    record = secret.record()
+    return (
+        tuple(np.frombuffer(part, dtype="<i8") for part in record["orders"]),
+        tuple(np.frombuffer(part, dtype="<f8") for part in record["scales"]),
+    )

@@ -17,6 +17,7 @@ from omnilytics.perturbation.artefact import Tensors
 from omnilytics.perturbation.graph import Graph
 from omnilytics.perturbation.interpreter import run_graph
 from omnilytics.perturbation.losses import Loss, loss_value
+from omnilytics.perturbation.operations import Dropout
 
 MOST_SAMPLES = 5_000
 """More say little more, and take longer."""
@@ -43,6 +44,11 @@ class Subject:
     data: Batch
     learning_rate: float = 1e-2
     seed: int = 1
+
+    @property
+    def least_samples(self) -> int:
+        """How few samples a message may be of: batch normalisation needs two."""
+        return 2 if self.graph.statistics else 1
 
     @property
     def has_classes(self) -> bool:
@@ -76,13 +82,39 @@ def own_subject(network: Module, data: object, *, loss: Loss, seed: int) -> Subj
     order = np.random.default_rng([seed, 0]).permutation(len(samples))
     samples = samples.take(order)
     carried = CarriedModel(network, input_shape=samples.inputs.shape[1:])
-    fitting_labels(carried.graph, samples, loss)
-    return Subject(carried.graph, carried.weights(), loss, samples, seed=seed)
+    graph = without_dropout(carried.graph)
+    fitting_labels(graph, samples, loss)
+    return Subject(graph, carried.weights(), loss, samples, seed=seed)
+
+
+def without_dropout(graph: Graph) -> Graph:
+    """Return the graph with no entry dropped: figures repeat, and attackers gain by it."""
+    nodes = [
+        replace(node, operation=Dropout(0.0)) if isinstance(node.operation, Dropout) else node
+        for node in graph.nodes
+    ]
+    return replace(graph, nodes=tuple(nodes))
 
 
 def as_torch(weights: Tensors) -> TorchTensors:
     """Return weights as PyTorch takes them, without gradients."""
     return {name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in weights.items()}
+
+
+def mean_gradient(subject: Subject, weights: Tensors, batch: Batch) -> Tensors:
+    """Return the gradient of the mean loss by trained tensor, at other weights than the subject's.
+
+    Float32, as `compute_gradients` gives it.
+    """
+    parameters = as_torch(weights)
+    trained = {
+        tensor.name: parameters[tensor.name].requires_grad_() for tensor in subject.graph.trained
+    }
+    labels = torch.from_numpy(fitting_labels(subject.graph, batch, subject.loss))
+    outputs = run_graph(subject.graph, parameters, torch.from_numpy(batch.inputs))
+    value = loss_value(subject.loss, outputs, labels)
+    gradients = torch.autograd.grad(value, list(trained.values()))
+    return {name: each.numpy() for name, each in zip(trained, gradients, strict=True)}
 
 
 def outputs_of(graph: Graph, weights: Tensors, inputs: Batch) -> np.ndarray:
@@ -100,7 +132,7 @@ def train_on(subject: Subject, *, steps: int, batch_size: int = 320) -> Subject:
         steps: How many; one is a market's round.
         batch_size: Samples of each, drawn anew, or all there are.
     """
-    names = [tensor.name for tensor in subject.graph.tensors]
+    names = [tensor.name for tensor in subject.graph.trained]
     weights = {name: each.clone() for name, each in as_torch(subject.weights).items()}
     for name in names:
         weights[name].requires_grad_()
