@@ -9,6 +9,7 @@ import pytest
 from audit_subjects import images, linear_alone, of_module, subject
 from torch import nn
 
+from omnilytics.learning.audit.amplify import ROOM, amplification, hidden_messages
 from omnilytics.learning.audit.noise import (
     draw_noise,
     gammas_from_weights,
@@ -16,7 +17,7 @@ from omnilytics.learning.audit.noise import (
     remove_noise,
 )
 from omnilytics.learning.audit.structure import NotApplicable
-from omnilytics.learning.audit.subject import Subject, outputs_of
+from omnilytics.learning.audit.subject import Subject, mean_gradient, outputs_of
 from omnilytics.learning.datasets import Batch
 from omnilytics.perturbation.losses import Loss
 
@@ -77,3 +78,35 @@ def test_other_losses_and_networks_say_why() -> None:
     )
     with pytest.raises(NotApplicable, match="ends in relu"):
         remove_noise(ends_in_relu)
+
+
+@pytest.mark.parametrize("module", ["mlp", "residual"])
+def test_messages_of_an_honest_owner_give_the_true_gradient(module: str) -> None:
+    one = perfect(subject(module, loss=Loss.MSE))
+    shifted = replace(one.data, labels=one.data.labels + np.float32(0.5))
+    one = replace(one, data=shifted.take(np.arange(64)))
+    noise = draw_noise(3, 5)
+    ghat, sigmas, beta = hidden_messages(one, noise)
+    recovered = ghat + float((noise.rho() ** 2).sum()) * beta
+    for sigma, gamma in zip(sigmas, noise.gammas, strict=True):
+        recovered = recovered - gamma * sigma
+    last = last_layer(one.graph).tensors
+    true = mean_gradient(one, one.weights, one.data)
+    hidden = [gradient.reshape(-1) for name, gradient in true.items() if name not in last]
+    # The loss is a mean; messages are sums over samples.
+    assert recovered.numpy() / 64 == pytest.approx(np.concatenate(hidden), rel=1e-3, abs=1e-5)
+    assert float(ghat.norm()) > 2 * float(recovered.norm())
+
+
+def test_noise_weakens_the_bound_as_its_square_and_without_it_the_bound_holds() -> None:
+    one = perfect(subject(loss=Loss.MSE))
+    one = replace(one, data=replace(one.data, labels=one.data.labels + np.float32(0.5)))
+    reached = [amplification(one, gamma) for gamma in (0.0, 1.0, 10.0, 100.0)]
+    assert reached[0] == pytest.approx(ROOM)
+    assert reached[1] > 2 * ROOM
+    assert reached[3] / reached[2] == pytest.approx(100, rel=0.1)
+
+
+def test_a_single_layer_has_no_hidden_gradient_to_move() -> None:
+    with pytest.raises(NotApplicable, match="one layer"):
+        amplification(perfect(linear_alone(Loss.MSE)), 0.1)

@@ -8,6 +8,7 @@ import numpy as np
 
 from omnilytics.learning.audit.imprint import imprint
 from omnilytics.learning.audit.inversion import invert_means
+from omnilytics.learning.audit.model_rows import MORE
 from omnilytics.learning.audit.shares import guess_from_shares
 from omnilytics.learning.audit.task import Found, Task
 
@@ -17,6 +18,8 @@ UNITS = (40, 80, 160, 320, 640)
 """Of imprint layers."""
 _TOLD_UNITS = 160
 _OWNERS = 10
+_MARGIN = 0.05
+"""By how much a correlation is above a guess's where that counts."""
 
 
 def guess_from_servers(task: Task) -> Found:
@@ -34,27 +37,33 @@ def guess_from_servers(task: Task) -> Found:
 
 def invert_one_message(task: Task) -> Found:
     """Somebody who saw one message, which nobody may, inverts it."""
+    samples = task.first.least_samples
     found, true = (
-        invert_means(task.first, samples=1, steps=task.steps, published=published)
+        invert_means(task.first, samples=samples, steps=task.steps, published=published)
         for published in (True, False)
     )
+    beaten = found.correlation > found.baseline + _MARGIN
     return (
-        "the sample",
+        "its samples" if beaten else "less than one could guess",
         f"correlation {found.correlation:.3f} (a guess: {found.baseline:.3f}), "
         f"{found.psnr:.1f} dB; with the true model: {true.correlation:.3f}",
-        "Perturbation does not protect data owners: nobody may see one message alone.",
+        "Perturbation does not protect data owners: what does is that no one sees a message alone."
+        if beaten
+        else f"A guess by the label does better here than this attack; {MORE}.",
         {
             "correlation": found.correlation,
             "psnr": found.psnr,
             "true_correlation": true.correlation,
             "baseline": found.baseline,
+            "samples": samples,
         },
     )
 
 
 def invert_sums(task: Task) -> Found:
     """The model owner inverts what it is given."""
-    sizes = [size for size in SAMPLES if 2 * size <= len(task.first.data)]
+    least, most_samples = task.first.least_samples, len(task.first.data) // 2
+    sizes = [size for size in SAMPLES if least <= size <= most_samples]
     models = {"in the first round": task.first}
     if task.rounds:
         models[f"after {task.rounds} rounds"] = task.last
@@ -66,11 +75,13 @@ def invert_sums(task: Task) -> Found:
     each_model = "; ".join(
         f"{found.correlation:.3f} {name}, at best {found.best:.3f}" for name, found in most.items()
     )
-    baseline = next(iter(most.values())).baseline
+    largest = next(iter(most.values()))
+    beaten = largest.correlation > largest.baseline + _MARGIN
     return (
-        "samples, the fewer are in the sum",
-        f"of {sizes[-1]} samples: correlation {each_model} (a guess: {baseline:.3f})",
-        "What protects samples is how many are in a sum, not whose they are.",
+        "samples, better the fewer are in it" if not beaten else "samples, even of so many",
+        f"of {sizes[-1]} samples: correlation {each_model} (a guess: {largest.baseline:.3f})",
+        "What protects samples is how many are in a sum, not whose they are: "
+        + (f"{sizes[-1]} do not suffice." if beaten else f"of {sizes[-1]}, a guess is as good."),
         {
             name: {
                 str(each.samples): {
@@ -92,10 +103,12 @@ def imprint_sum(task: Task) -> Found:
     task.imprints = tuple(imprint(task.first, owners=_OWNERS, units=units) for units in UNITS)
     told = next(each for each in task.imprints if each.units == _TOLD_UNITS)
     return (
-        "samples, exactly",
+        "samples, exactly" if told.reconstructed else "nothing",
         f"{told.reconstructed:.0%} of {told.samples} samples of {told.owners} owners with "
         f"{told.units} units; {told.rounded:.0%} alike after the market's rounding",
-        "An exact sum over many owners does not stop a network that is built to extract samples.",
+        "An exact sum over many owners does not stop a network that is built to extract samples."
+        if told.reconstructed
+        else f"This layer extracted nothing; {MORE}.",
         {
             str(each.units): {"reconstructed": each.reconstructed, "rounded": each.rounded}
             for each in task.imprints

@@ -10,6 +10,7 @@ import numpy as np
 from omnilytics.learning.audit.structure import publish
 from omnilytics.learning.audit.subject import Subject, outputs_of
 from omnilytics.perturbation.artefact import Tensors
+from omnilytics.perturbation.losses import Loss
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ def compare_function(subject: Subject, published: Tensors) -> FunctionSeen:
         accuracies = tuple(  # type: ignore[assignment]
             float((_decided(each) == subject.data.labels).mean()) for each in (seen, true)
         )
+    elif subject.loss is Loss.BINARY_CROSS_ENTROPY:
+        wanted = subject.data.labels.reshape(true.shape) > 0.5
+        accuracies = float(((seen > 0) == wanted).mean()), float(((true > 0) == wanted).mean())
     return FunctionSeen(
         agreement=float((_decided(seen) == _decided(true)).mean()),
         difference=float(np.abs(seen - true).max()) / largest,

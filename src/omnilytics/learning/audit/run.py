@@ -47,11 +47,17 @@ ATTACKS = (
         "that alone",
         model_rows.remove_noise_by_weights,
     ),
+    Attack(
+        "stretch messages",
+        "a malicious data owner",
+        "a model under noise (mse)",
+        model_rows.stretch_messages,
+    ),
     Attack("guess from shares", "t servers", "shares of one message", data_rows.guess_from_servers),
     Attack(
         "invert one message",
         "whoever saw one message",
-        f"{_PUBLISHED}, one sample's gradient",
+        f"{_PUBLISHED}, its gradient",
         data_rows.invert_one_message,
     ),
     Attack(

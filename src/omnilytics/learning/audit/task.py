@@ -27,6 +27,7 @@ class Task:
         imprints: For rising numbers of units.
         scales: The estimate of secret scales.
         noise: The attack on noise, which several rows tell of.
+        trained_by_mse: The model that it is run on.
     """
 
     first: Subject
@@ -37,3 +38,4 @@ class Task:
     imprints: tuple[Imprinted, ...] = ()
     scales: ScaleRecovery | None = None
     noise: NoiseRemoved | None = None
+    trained_by_mse: Subject | None = None
