@@ -40,12 +40,17 @@ def run_graph(graph: Graph, weights: Mapping[str, Tensor], inputs: Tensor) -> Te
     Returns:
         Shape (batch, *graph.output_shape).
     """
+    return run_values(graph, weights, inputs)[graph.nodes[-1].name]
+
+
+def run_values(graph: Graph, weights: Mapping[str, Tensor], inputs: Tensor) -> dict[str, Tensor]:
+    """Return all values of a run by name, the inputs among them; see `run_graph`."""
     values = {GRAPH_INPUT: inputs}
     for node in graph.nodes:
         ins = [values[name] for name in node.inputs]
         owned = [weights[name] for name in node.tensors]
         values[node.name] = _RUN[type(node.operation)](node.operation, ins, owned)
-    return values[graph.nodes[-1].name]
+    return values
 
 
 def _linear(operation: Linear, ins: _Ins, owned: _Ins) -> Tensor:
