@@ -104,12 +104,12 @@ class BoughtTask:
             )
             if found is None:
                 return
-            before = self._owner.model.weights()
+            before = self._owner.model.state()
             try:
                 yield found
             except GeneratorExit:
                 # The loop was left in its body: before the step or after it?
-                after = self._owner.model.weights()
+                after = self._owner.model.state()
                 if any(not np.array_equal(after[name], before[name]) for name in before):
                     self._keep(found.number)
                 raise
@@ -130,7 +130,7 @@ class BoughtTask:
 
     def _keep(self, number: Round) -> None:
         model = self._owner.model
-        self._folder.keep_model(model.graph, model.weights(), number)
+        self._folder.keep_model(model.state(), number)
         self._applied = number
 
     async def _next(self, void_missed: bool) -> BoughtRound | None:
@@ -214,7 +214,7 @@ class BoughtTask:
         return BoughtRound(
             number=number,
             owners=found.accepted_count,
-            gradients=found.gradients,
+            gradients=self._owner.model.parameter_gradients(found.gradients),
             lying_servers=found.lying_servers,
         )
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from omnilytics.client import files
 from omnilytics.foundation.errors import KeyMaterialError, MalformedError
 from omnilytics.foundation.logging import register_secrets
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Hash32, Round
-from omnilytics.perturbation.artefact import Artefact, Tensors, decode_artefact, encode_artefact
+from omnilytics.perturbation.artefact import Tensors
 from omnilytics.perturbation.gauge import GaugeStructure
-from omnilytics.perturbation.graph import Graph
 from omnilytics.perturbation.secret import GaugeSecret, restore_secret
 from omnilytics.transport.hpke import HpkeKey
 from omnilytics.wire import cbor
@@ -69,35 +69,27 @@ class BoughtFolder:
 
     # the model, as it was after the last round that was applied
 
-    def keep_model(self, graph: Graph, weights: Tensors, applied: int) -> None:
-        """Keep the weights and the last round that went into them, 0 for none."""
-        content = encode_artefact(Artefact(graph, weights))
+    def keep_model(self, state: Tensors, applied: int) -> None:
+        """Keep the module's parameters and statistics and the last round that went into them."""
+        content = save(state)
         files.write_file(self.path / "model", applied.to_bytes(_ROUND_BYTES, "little") + content)
 
-    def model(self, graph: Graph) -> tuple[Tensors, int] | None:
-        """Return weights and the last applied round, or None; raises where the graph is another."""
+    def model(self) -> tuple[Tensors, int] | None:
+        """Return what `keep_model` kept, or None; 0 stands for no round."""
         content = files.read_file(self.path / "model")
         if content is None:
             return None
-        kept = decode_artefact(content[_ROUND_BYTES:])
-        if kept.graph != graph:
-            raise MalformedError(
-                "the folder's model is not this module",
-                got=self.path,
-                hint="give the module that was published",
-            )
-        return kept.weights, int.from_bytes(content[:_ROUND_BYTES], "little")
+        try:
+            state = load(content[_ROUND_BYTES:])
+        except SafetensorError:
+            raise MalformedError("the kept model is damaged", got=self.path / "model") from None
+        return state, int.from_bytes(content[:_ROUND_BYTES], "little")
 
     # rounds: see roles.model_owner.RoundKeeper
 
     def keep(self, round_number: Round, secret: GaugeSecret, artefact: bytes) -> None:
         """Keep a round's secret and artefact; forget those of rounds before the last."""
-        permutations, scales = secret.parts
-        record = {
-            "artefact": artefact,
-            "permutations": [order.astype("<i8").tobytes() for order in permutations],
-            "scales": [part.astype("<f8").tobytes() for part in scales],
-        }
+        record = {"artefact": artefact, "secret": secret.record()}
         files.write_file(self._round(round_number), cbor.encode(record))
         for place in self.path.glob("round-*"):
             if place.name < self._round(Round(max(0, round_number - 1))).name:
@@ -111,19 +103,9 @@ class BoughtFolder:
         if content is None:
             return None
         record = cbor.decode(content, max_bytes=len(content))
-        if not isinstance(record, dict) or record.keys() != {"artefact", "permutations", "scales"}:
+        if not isinstance(record, dict) or record.keys() != {"artefact", "secret"}:
             raise MalformedError("a kept round is damaged", got=self._round(round_number))
-        try:
-            permutations = [np.frombuffer(part, dtype="<i8") for part in record["permutations"]]
-            scales = [np.frombuffer(part, dtype="<f8") for part in record["scales"]]
-        except (TypeError, ValueError):
-            raise MalformedError("a kept round is damaged", got=self._round(round_number)) from None
-        secret = restore_secret(
-            structure,
-            [order.astype(np.int64) for order in permutations],
-            [part.astype(np.float64) for part in scales],
-        )
-        return secret, bytes(record["artefact"])
+        return restore_secret(structure, record["secret"]), bytes(record["artefact"])
 
     def _round(self, round_number: Round) -> Path:
         return self.path / f"round-{round_number:06d}"

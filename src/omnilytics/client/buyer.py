@@ -189,13 +189,13 @@ class ModelOwner(Closing):
         self, net: Module, folder: BoughtFolder, specification: TaskSpecification
     ) -> BoughtTask:
         model = CarriedModel(net, input_shape=specification.input_shape)
-        kept = folder.model(model.graph)
+        kept = folder.model()
         if kept is None:
-            folder.keep_model(model.graph, model.weights(), 0)
+            folder.keep_model(model.state(), 0)
             applied = 0
         else:
-            weights, applied = kept
-            model.load_weights(weights)
+            state, applied = kept
+            model.load_state(state)
         connection = self.connection
         owner = role.ModelOwner(
             key=connection.key,

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from omnilytics.foundation.errors import ModelError
-from omnilytics.learning.tracing import trace
-from omnilytics.perturbation.artefact import Tensors, check_tensors
-from omnilytics.perturbation.graph import Graph
+from omnilytics.learning.tracing import trace_module
+from omnilytics.perturbation.artefact import Tensors
+from omnilytics.perturbation.graph import Dtype, Graph, InputKind
 
 FloatArray = NDArray[np.floating[Any]]
 Module = nn.Module
@@ -28,43 +28,104 @@ class CarriedModel:
     """A module and its graph.
 
     Args:
-        module: The user's network; float32, every parameter trained.
+        module: The user's network; float32. Parameters that need no gradient stay frozen.
         input_shape: Shape of one sample.
+        input_kind: Whether it is numbers or tokens.
 
     Raises:
         ModelError: If the module cannot be carried by the market (see `tracing`).
     """
 
-    def __init__(self, module: Module, *, input_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        module: Module,
+        *,
+        input_shape: tuple[int, ...],
+        input_kind: InputKind = InputKind.NUMBERS,
+    ) -> None:
         self.module = module
-        self.graph: Graph = trace(_on_cpu(module), input_shape)
-        self._parameters = dict(module.named_parameters())
+        traced = trace_module(_on_cpu(module), input_shape, input_kind=input_kind)
+        self.graph: Graph = traced.graph
+        self._sources = traced.sources
+        self._momentum = traced.momentum
 
     def fresh_copy(self) -> Self:
         """Return the same of a copy of the module as it is now."""
         twin = copy.copy(self)
         twin.module = copy.deepcopy(self.module)
-        twin._parameters = dict(twin.module.named_parameters())
         return twin
 
-    def weights(self) -> Tensors:
-        """Return copies of the weights, float32 by name, in the graph's order."""
+    def weights(self, dtype: Dtype = Dtype.FLOAT32) -> Tensors:
+        """Return the tensors to be published, unperturbed, by name, in the graph's order."""
+        state = self.state()
         return {
-            tensor.name: self._parameters[tensor.name].detach().cpu().numpy().copy()
+            tensor.name: self._sources[tensor.name].value(state).astype(dtype.value)
             for tensor in self.graph.tensors
         }
 
-    def load_weights(self, weights: Mapping[str, FloatArray]) -> None:
-        """Give the module these weights, by name."""
-        check_tensors(self.graph, weights)
+    def state(self) -> Tensors:
+        """Return copies of the module's parameters and running statistics, by their names there."""
+        wanted = {name for source in self._sources.values() for name in source.parameters}
+        return {
+            name: value.detach().cpu().numpy().copy()
+            for name, value in self._tensors().items()
+            if name in wanted
+        }
+
+    def load_state(self, state: Mapping[str, FloatArray]) -> None:
+        """Give the module parameters and statistics that `state` returned.
+
+        Raises:
+            ModelError: They are not this module's; nothing was changed.
+        """
+        tensors = self._tensors()
+        wanted = {name: value.shape for name, value in self.state().items()}
+        check_names({name: value.shape for name, value in state.items()}, wanted)
         with torch.no_grad():
-            for name, values in weights.items():
-                self._parameters[name].copy_(torch.from_numpy(np.array(values, dtype=np.float32)))
+            for name, values in state.items():
+                tensors[name].copy_(torch.from_numpy(np.array(values, dtype=np.float32)))
+
+    def parameter_gradients(self, gradients: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Return gradients by the module's parameters from those of the graph's trained tensors.
+
+        The module must have the weights that were published.
+
+        Raises:
+            ModelError: The gradients are not of the graph's trained tensors.
+        """
+        wanted = {tensor.name: tensor.shape for tensor in self.graph.trained}
+        check_names({name: value.shape for name, value in gradients.items()}, wanted)
+        state = self.state()
+        trained = [name for name, each in self.module.named_parameters() if each.requires_grad]
+        sums = {name: np.zeros(state[name].shape) for name in state}
+        for name, gradient in gradients.items():
+            self._sources[name].add_gradients(gradient.astype(np.float64), state, sums)
+        return {name: sums[name] for name in trained}
+
+    def statistics_after(self, differences: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Return the running statistics after a round, by the names of the module's buffers.
+
+        Args:
+            differences: Mean over owners of the running value less the batch's, by the names of
+                the graph's statistics.
+        """
+        wanted = {tensor.name: tensor.shape for tensor in self.graph.statistics}
+        check_names({name: value.shape for name, value in differences.items()}, wanted)
+        state = self.state()
+        found: dict[str, FloatArray] = {}
+        for name, difference in differences.items():
+            buffer = str(self._sources[name].parameter)
+            after = state[buffer] - self._momentum[name] * difference
+            is_variance = buffer.endswith("running_var")  # which rounding may take below 0
+            found[buffer] = np.maximum(after, 0.0) if is_variance else after
+        return found
 
     def fill_gradients(self, gradients: Mapping[str, FloatArray]) -> None:
-        """Set `.grad` of every parameter to a gradient of the true model, by tensor name."""
-        check_tensors(self.graph, gradients)
-        fill_gradients(self.module, gradients)
+        """Set `.grad` of every trained parameter to gradients of the graph's trained tensors."""
+        fill_gradients(self.module, self.parameter_gradients(gradients))
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return dict(self.module.named_parameters()) | dict(self.module.named_buffers())
 
 
 def _on_cpu(module: Module) -> Module:
@@ -72,25 +133,43 @@ def _on_cpu(module: Module) -> Module:
     return copy.deepcopy(module).cpu() if elsewhere else module
 
 
-def fill_gradients(module: Module, gradients: Mapping[str, FloatArray]) -> None:
-    """Set `.grad` of a module's parameters, where they are and in their type.
-
-    Raises:
-        ModelError: The module's parameters are not those of the gradients; nothing was set.
-    """
-    parameters = dict(module.named_parameters())
-    wanted = {name: gradient.shape for name, gradient in gradients.items()}
-    got = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    if got != wanted:
+def check_names(got: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise `ModelError` unless names and shapes are those of the module."""
+    if dict(got) != dict(wanted):
         different = sorted(
             name for name in got.keys() | wanted if got.get(name) != wanted.get(name)
         )
         raise ModelError(
             "the module is not the task's",
-            got=f"{len(different)} parameters of another name or shape",
+            got=f"{len(different)} tensors of another name or shape",
             hint="give the module that was published",
             tensor=different[0][:80],
         )
+
+
+def fill_gradients(module: Module, gradients: Mapping[str, FloatArray]) -> None:
+    """Set `.grad` of a module's trained parameters, where they are and in their type.
+
+    Raises:
+        ModelError: The module's parameters are not those of the gradients; nothing was set.
+    """
+    parameters = {name: each for name, each in module.named_parameters() if each.requires_grad}
+    check_names(
+        {name: tuple(parameter.shape) for name, parameter in parameters.items()},
+        {name: gradient.shape for name, gradient in gradients.items()},
+    )
     for name, parameter in parameters.items():
         gradient = torch.from_numpy(gradients[name].astype(np.float32))
         parameter.grad = gradient.to(device=parameter.device, dtype=parameter.dtype)
+
+
+def fill_statistics(module: Module, statistics: Mapping[str, FloatArray]) -> None:
+    """Set a module's running statistics, where they are and in their type."""
+    buffers = dict(module.named_buffers())
+    check_names(
+        {name: tuple(buffers[name].shape) for name in statistics if name in buffers},
+        {name: value.shape for name, value in statistics.items()},
+    )
+    with torch.no_grad():
+        for name, values in statistics.items():
+            buffers[name].copy_(torch.from_numpy(values.astype(np.float32)))

@@ -22,8 +22,8 @@ _MODEL, _OPTIMISER = "model.", "optimiser."
 def save_checkpoint(
     path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, facts: Mapping[str, str]
 ) -> None:
-    """Write a module's weights, its optimiser's state and facts."""
-    tensors = {_MODEL + name: _plain(parameter) for name, parameter in module.named_parameters()}
+    """Write a module's weights and buffers, its optimiser's state and facts."""
+    tensors = {_MODEL + name: _plain(value) for name, value in module.state_dict().items()}
     for place, entries in optimiser.state_dict()["state"].items():
         for key, value in entries.items():
             if isinstance(value, torch.Tensor):
@@ -39,7 +39,7 @@ def load_optimiser(path: Path, module: nn.Module, optimiser: torch.optim.Optimiz
     """
     tensors, _ = _read(path)
     got = {name: tuple(tensor.shape) for name, tensor in _part(tensors, _MODEL).items()}
-    want = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    want = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     if got != want:
         raise ConfigError("the checkpoint is of another model", got=path)
     state: dict[int, dict[str, torch.Tensor]] = {}

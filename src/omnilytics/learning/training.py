@@ -17,7 +17,6 @@ from omnilytics.learning.carried import CarriedModel
 from omnilytics.learning.datasets import Batch, MarketData, owner_batch
 from omnilytics.learning.gradients import compute_gradients, fitting_labels
 from omnilytics.perturbation.artefact import Artefact
-from omnilytics.perturbation.interpreter import run_graph
 from omnilytics.perturbation.losses import Loss, loss_value
 
 FloatArray = NDArray[np.floating[Any]]
@@ -85,8 +84,9 @@ class Trainer(CarriedModel):
     def evaluate(self, batch: Batch) -> Evaluation:
         """Return accuracy and loss on `batch`."""
         labels = torch.from_numpy(fitting_labels(self.graph, batch, self.loss))
+        self.module.eval()
         with torch.no_grad():
-            outputs = run_graph(self.graph, self._parameters, torch.from_numpy(batch.inputs))
+            outputs = self.module(torch.from_numpy(batch.inputs))
             value = float(loss_value(self.loss, outputs, labels))
         return Evaluation(accuracy=_accuracy(outputs, labels, self.loss), loss=value)
 

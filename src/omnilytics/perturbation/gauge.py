@@ -1,225 +1,263 @@
-"""Which permutations and scales of hidden units leave a graph's function unchanged.
+"""Which maps of hidden units leave a graph's function unchanged.
 
-The analysis behind the `gauge` profile (perturbation.md section 2). Two union-finds over channel
-groups, one for scales and one for permutations: an operation either makes a fresh group, passes
-its input's group on, or ties two groups together. They are separate because some operations pin
-one and not the other (batch normalisation, depthwise convolution). Only the model owner needs the
-result, and derives it from its own graph once per task; it depends on no secret.
+The analysis behind the profiles (perturbation.md section 2): groups of channels (`groups`), the
+rule of every operation (`gauge_rules`), and how each tensor follows them. Only the model owner
+needs the result, and derives it from its own graph once per task; it depends on no secret.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
-from math import lgamma, log, prod
+from math import lgamma, log
 
-from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, Node
-from omnilytics.perturbation.operations import (
-    AdaptiveAvgPool2d,
-    Add,
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    Linear,
-    MaxPool2d,
-    Relu,
-)
-
-
-class ScaleKind(IntEnum):
-    """What a group's scales r may be; tying two groups keeps the stricter kind."""
-
-    FREE = 0
-    """Any non-zero number; a sign in the `gauge` profile."""
-    POSITIVE = 1
-    """r > 0, because of a ReLU or a maximum; hence 1 in the norm-preserving `gauge` profile."""
-    ONE = 2
-    """r = 1: the network's input and output."""
+from omnilytics.perturbation import operations as op
+from omnilytics.perturbation.gauge_rules import RULES, Call, Moved
+from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, InputKind, TensorRole
+from omnilytics.perturbation.groups import Channels, Groups, Limit, Segment, UnionFind
 
 
 @dataclass(frozen=True)
 class ScaleGroup:
-    """Channels that are scaled together: how many, and by what."""
+    """Channels that are scaled together, and what their scales may be."""
 
     channels: int
-    kind: ScaleKind
+    signed: bool
+    """Whether a scale may be negative."""
+    stretched: bool
+    """Whether a scale may be other than 1 or -1."""
+    why: str = ""
+    """What restricts it most, for people."""
 
 
 @dataclass(frozen=True)
-class PermutationGroup:
+class OrderGroup:
     """Channels that are permuted together; pinned means not at all."""
 
     channels: int
     pinned: bool
+    why: str = ""
 
 
 @dataclass(frozen=True)
-class Axis:
-    """How one axis of a tensor follows the groups: each channel stands for `block` entries."""
+class RotationGroup:
+    """Channels that one secret orthogonal matrix mixes; it replaces their order and scales."""
 
-    scale_group: int
-    permutation_group: int
-    block: int = 1
+    channels: int
+    keeps_ones: bool
+    """The vector of ones stays as it is (for a layer normalisation)."""
+    by_frequency: bool
+    """Channels i and i + channels/2 turn in their plane (for rotary positions)."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a segment's groups are in a structure; None for a rotation means there is none."""
+
+    scale: int
+    order: int
+    rotation: int | None
+    channels: int
+    block: int
+
+
+@dataclass(frozen=True)
+class AxisGauge:
+    """How one axis of a tensor follows the groups, and which scales multiply or divide it."""
+
+    axis: int
+    segments: tuple[Placed, ...]
+    scales: tuple[tuple[tuple[Placed, ...], int], ...]
 
 
 @dataclass(frozen=True)
 class TensorGauge:
-    """The axes of one tensor: outputs first; inputs for a weight, None for a bias."""
+    """The axes of one tensor that move."""
 
     name: str
     shape: tuple[int, ...]
-    outputs: Axis
-    inputs: Axis | None
+    axes: tuple[AxisGauge, ...]
 
 
 @dataclass(frozen=True)
 class GaugeStructure:
-    """The groups of a graph and how its tensors follow them."""
+    """The groups of a graph and how its tensors follow them.
+
+    Attributes:
+        scale_groups: Of channels that no rotation mixes, and others, which stay 1.
+        order_groups: Likewise.
+        rotation_groups: The orthogonal matrices.
+        tensors: All tensors but frozen ones, in the graph's order.
+        values: The channels of every node's output.
+    """
 
     scale_groups: tuple[ScaleGroup, ...]
-    permutation_groups: tuple[PermutationGroup, ...]
+    order_groups: tuple[OrderGroup, ...]
+    rotation_groups: tuple[RotationGroup, ...]
     tensors: tuple[TensorGauge, ...]
+    values: Mapping[str, tuple[Placed, ...]]
 
     def secret_bits(self) -> float:
-        """Return log2 of the number of secrets of the `gauge` profile (not its strength)."""
-        signs = sum(group.channels for group in self.scale_groups if group.kind is ScaleKind.FREE)
-        orders = sum(
-            lgamma(group.channels + 1) for group in self.permutation_groups if not group.pinned
-        )
+        """Return log2 of the number of signs and orders (no strength; rotations not counted)."""
+        signs = sum(group.channels for group in self.scale_groups if group.signed)
+        orders = sum(lgamma(group.channels + 1) for group in self.order_groups if not group.pinned)
         return signs + orders / log(2)
 
 
 def analyse(graph: Graph) -> GaugeStructure:
     """Return the gauge structure of `graph`.
 
-    Input and output are pinned: r = 1, identity. A residual addition of values that lay their
-    channels out differently (one flattened, one not) pins both, which is exact but hides less.
+    Input, output and whatever touches a frozen tensor are pinned: scale 1, order kept.
     """
-    analysis = _Analysis()
-    values = {GRAPH_INPUT: analysis.fresh(graph.input_shape[0])}
-    tensors: list[TensorGauge] = []
-    specs = {tensor.name: tensor.shape for tensor in graph.tensors}
-    analysis.pin(values[GRAPH_INPUT])
+    groups = Groups()
+    values: dict[str, Channels] = {GRAPH_INPUT: ()}
+    if graph.input_kind is InputKind.NUMBERS:
+        values[GRAPH_INPUT] = (groups.fresh(op.channels_of(graph.input_shape)),)
+        groups.pin(values[GRAPH_INPUT], "the network's input")
+    specs = {tensor.name: tensor for tensor in graph.tensors}
+    heads = _heads(graph)
+    moved: dict[str, list[Moved]] = {}
     for node in graph.nodes:
-        ins = [values[name] for name in node.inputs]
-        output = analysis.output_axis(node, ins, graph.shapes)
-        values[node.name] = output
-        for position, name in enumerate(node.tensors):
-            inputs = ins[0] if position == 0 else None
-            tensors.append(TensorGauge(name, specs[name], output, inputs))
-    analysis.pin(values[graph.nodes[-1].name])
-    return analysis.result(tensors)
+        call = Call(
+            node=node,
+            ins=[values[name] for name in node.inputs],
+            shapes=[graph.shapes[name] for name in node.inputs],
+            output_shape=graph.shapes[node.name],
+            tensor_shapes=[specs[name].shape for name in node.tensors],
+            groups=groups,
+            heads=heads[node.name],
+        )
+        values[node.name] = RULES[type(node.operation)](node.operation, call)
+        for name, axes in zip(node.tensors, call.moved, strict=False):
+            moved[name] = axes
+            if specs[name].role is TensorRole.FROZEN:
+                _freeze(groups, name, axes)
+    groups.pin(values[graph.nodes[-1].name], "the network's output")
+    return _settle(graph, groups, values, moved)
 
 
-class _UnionFind:
-    """Groups of channels, each with the strictest flag of its members."""
-
-    def __init__(self) -> None:
-        self._parents: list[int] = []
-        self._channels: list[int] = []
-        self._flags: list[int] = []
-
-    def fresh(self, channels: int) -> int:
-        self._parents.append(len(self._parents))
-        self._channels.append(channels)
-        self._flags.append(0)
-        return len(self._parents) - 1
-
-    def find(self, item: int) -> int:
-        while self._parents[item] != item:
-            self._parents[item] = self._parents[self._parents[item]]
-            item = self._parents[item]
-        return item
-
-    def unite(self, first: int, second: int) -> None:
-        first, second = self.find(first), self.find(second)
-        if self._channels[first] != self._channels[second]:
-            raise AssertionError("values of one shape and block have groups of one size")
-        self.restrict(first, self._flags[second])
-        self._parents[second] = first
-
-    def restrict(self, item: int, flag: int) -> None:
-        root = self.find(item)
-        self._flags[root] = max(self._flags[root], flag)
-
-    def roots(self) -> list[tuple[int, int, int]]:
-        """Return (root, channels, flag) of every group, in order of creation."""
-        return [
-            (item, self._channels[item], self._flags[item])
-            for item, parent in enumerate(self._parents)
-            if item == parent
-        ]
+def _freeze(groups: Groups, name: str, axes: list[Moved]) -> None:
+    for moved in axes:
+        groups.pin(moved.channels, f"frozen {name}")
+        for channels, _ in moved.scales:
+            groups.pin(channels, f"frozen {name}")
 
 
-class _Analysis:
-    """The two union-finds and the rule of every operation."""
-
-    def __init__(self) -> None:
-        self._scales = _UnionFind()
-        self._permutations = _UnionFind()
-
-    def fresh(self, channels: int) -> Axis:
-        return Axis(self._scales.fresh(channels), self._permutations.fresh(channels))
-
-    def pin(self, axis: Axis) -> None:
-        self._scales.restrict(axis.scale_group, ScaleKind.ONE)
-        self._permutations.restrict(axis.permutation_group, True)
-
-    def output_axis(
-        self, node: Node, ins: Sequence[Axis], shapes: Mapping[str, tuple[int, ...]]
-    ) -> Axis:
-        """Apply the rule of `node` (the table of perturbation.md) to its inputs' axes."""
+def _heads(graph: Graph) -> dict[str, int]:
+    """Return, for every value, the heads of the attentions that alone read it; 1 otherwise."""
+    wanted: dict[str, set[int]] = {node.name: set() for node in graph.nodes}
+    wanted[GRAPH_INPUT] = set()
+    for node in reversed(graph.nodes):
         match node.operation:
-            case Linear() | Conv2d():
-                return self.fresh(shapes[node.name][0])
-            case Relu() | MaxPool2d():
-                self._scales.restrict(ins[0].scale_group, ScaleKind.POSITIVE)
-                return ins[0]
-            case AvgPool2d() | AdaptiveAvgPool2d():
-                return ins[0]
-            case Flatten():
-                # (C, H, W) becomes C blocks of H*W entries; a vector stays as it is.
-                spatial = prod(shapes[node.inputs[0]][1:])
-                return Axis(ins[0].scale_group, ins[0].permutation_group, ins[0].block * spatial)
-            case Add():
-                return self._tie(ins[0], ins[1])
+            case op.Attention(heads=heads):
+                through = {heads}
+            case op.Rotary(heads=heads):
+                through = wanted[node.name] | {heads}
             case _:
-                raise AssertionError(f"operation {node.operation.name} is listed but has no rule")
+                through = {1}
+        for name in node.inputs:
+            wanted[name] |= through
+    return {name: found.pop() if len(found) == 1 else 1 for name, found in wanted.items()}
 
-    def _tie(self, first: Axis, second: Axis) -> Axis:
-        if first.block == second.block:
-            self._scales.unite(first.scale_group, second.scale_group)
-            self._permutations.unite(first.permutation_group, second.permutation_group)
-        else:
-            self.pin(first)
-            self.pin(second)
-        return first
 
-    def result(self, tensors: Sequence[TensorGauge]) -> GaugeStructure:
-        scales, permutations = self._scales.roots(), self._permutations.roots()
-        scale_index = {root: index for index, (root, _, _) in enumerate(scales)}
-        permutation_index = {root: index for index, (root, _, _) in enumerate(permutations)}
+def _settle(
+    graph: Graph, groups: Groups, values: Mapping[str, Channels], moved: Mapping[str, list[Moved]]
+) -> GaugeStructure:
+    """Number the groups and place every segment in them."""
+    scales, orders = _Numbering(groups.scales), _Numbering(groups.orders)
+    rotating = [root for root in groups.rotations.roots() if _rotates(groups.rotations, root)]
+    rotation_of = {root: index for index, root in enumerate(rotating)}
+    mixed_scales: set[int] = set()
+    mixed_orders: set[int] = set()
 
-        def settle(axis: Axis) -> Axis:
-            return Axis(
-                scale_index[self._scales.find(axis.scale_group)],
-                permutation_index[self._permutations.find(axis.permutation_group)],
-                axis.block,
-            )
+    def place(segment: Segment) -> Placed:
+        rotation = rotation_of.get(groups.rotations.find(segment.rotation))
+        placed = Placed(
+            scales[segment.scale],
+            orders[segment.order],
+            rotation,
+            segment.channels,
+            segment.block,
+        )
+        if rotation is not None:
+            mixed_scales.add(placed.scale)
+            mixed_orders.add(placed.order)
+        return placed
 
-        return GaugeStructure(
-            scale_groups=tuple(ScaleGroup(size, ScaleKind(flag)) for _, size, flag in scales),
-            permutation_groups=tuple(
-                PermutationGroup(size, bool(flag)) for _, size, flag in permutations
-            ),
-            tensors=tuple(
-                TensorGauge(
-                    tensor.name,
-                    tensor.shape,
-                    settle(tensor.outputs),
-                    settle(tensor.inputs) if tensor.inputs is not None else None,
+    def place_all(channels: Channels) -> tuple[Placed, ...]:
+        return tuple(place(segment) for segment in channels)
+
+    placed_values = {name: place_all(channels) for name, channels in values.items()}
+    tensors = tuple(
+        TensorGauge(
+            spec.name,
+            spec.shape,
+            tuple(
+                AxisGauge(
+                    each.axis,
+                    place_all(each.channels),
+                    tuple((place_all(channels), power) for channels, power in each.scales),
                 )
-                for tensor in tensors
+                for each in moved[spec.name]
             ),
         )
+        for spec in graph.tensors
+        if spec.role is not TensorRole.FROZEN
+    )
+    return GaugeStructure(
+        scale_groups=tuple(
+            _scale_group(groups.scales, root, index in mixed_scales)
+            for index, root in enumerate(scales.roots)
+        ),
+        order_groups=tuple(
+            _order_group(groups.orders, root, index in mixed_orders)
+            for index, root in enumerate(orders.roots)
+        ),
+        rotation_groups=tuple(_rotation_group(groups.rotations, root) for root in rotating),
+        tensors=tensors,
+        values=placed_values,
+    )
+
+
+class _Numbering:
+    """Numbers the groups of a union-find in order of creation."""
+
+    def __init__(self, found: UnionFind) -> None:
+        self._found = found
+        self.roots = found.roots()
+        self._index = {root: index for index, root in enumerate(self.roots)}
+
+    def __getitem__(self, item: int) -> int:
+        return self._index[self._found.find(item)]
+
+
+def _rotates(rotations: UnionFind, root: int) -> bool:
+    limit, channels = rotations.limits[root], rotations.channels[root]
+    both = Limit.ONES | Limit.FREQUENCY
+    return not limit & Limit.ROTATION and limit & both != both and channels > 1
+
+
+def _scale_group(scales: UnionFind, root: int, mixed: bool) -> ScaleGroup:
+    limit, reasons = scales.limits[root], scales.reasons[root]
+    why = reasons.get(Limit.SIGN) or reasons.get(Limit.MAGNITUDE) or ""
+    return ScaleGroup(
+        channels=scales.channels[root],
+        signed=not mixed and not limit & Limit.SIGN,
+        stretched=not mixed and not limit & Limit.MAGNITUDE,
+        why="mixed by a rotation" if mixed else why,
+    )
+
+
+def _order_group(orders: UnionFind, root: int, mixed: bool) -> OrderGroup:
+    why = "mixed by a rotation" if mixed else orders.reasons[root].get(Limit.ORDER, "")
+    pinned = mixed or bool(orders.limits[root] & Limit.ORDER)
+    return OrderGroup(orders.channels[root], pinned, why)
+
+
+def _rotation_group(rotations: UnionFind, root: int) -> RotationGroup:
+    limit = rotations.limits[root]
+    return RotationGroup(
+        channels=rotations.channels[root],
+        keeps_ones=bool(limit & Limit.ONES),
+        by_frequency=bool(limit & Limit.FREQUENCY),
+    )

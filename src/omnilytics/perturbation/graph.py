@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from math import prod
 
 from omnilytics.foundation.errors import ModelError
 from omnilytics.perturbation.limits import Limits
-from omnilytics.perturbation.operations import Operation, Shape
+from omnilytics.perturbation.operations import Embedding, Operation, Shape
 
 GRAPH_INPUT = "input"
 """The name by which nodes read the network's input."""
@@ -27,12 +28,39 @@ MAX_RANK = 4
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,127}")
 
 
+class TensorRole(StrEnum):
+    """What a tensor is for."""
+
+    TRAINED = "trained"
+    """Gets a gradient, and is perturbed anew in every round."""
+    FROZEN = "frozen"
+    """Stays as it is: published once for a task, without a gradient, not perturbed."""
+    STATISTIC = "statistic"
+    """A running statistic of a batch normalisation: owners send how their batches differ."""
+
+
+class InputKind(StrEnum):
+    """What a network reads."""
+
+    NUMBERS = "numbers"
+    TOKENS = "tokens"
+    """Whole numbers from 0, which index the rows of an embedding."""
+
+
+class Dtype(StrEnum):
+    """In what numbers an artefact is computed."""
+
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+
+
 @dataclass(frozen=True)
 class TensorSpec:
-    """A float32 weight tensor: its name and shape."""
+    """A tensor: its name, shape and role."""
 
     name: str
     shape: Shape
+    role: TensorRole = TensorRole.TRAINED
 
 
 @dataclass(frozen=True)
@@ -50,9 +78,12 @@ class Graph:
     """A feed-forward network; `ModelError` names the node and operation that do not fit.
 
     Attributes:
-        input_shape: Shape of one input sample: `(F,)` or `(C, H, W)`.
-        tensors: Weights, in the order of the encoded gradient.
-        nodes: In an order in which they can run; the last one makes the output, a vector.
+        input_shape: Shape of one input sample: `(F,)`, `(T, F)` or `(C, H, W)`; `(T,)` for tokens.
+        tensors: Those of each role in the order in which they are encoded.
+        nodes: In an order in which they can run; the last one makes the output, a vector or one
+            vector for each token.
+        input_kind: Whether the input is numbers or tokens.
+        dtype: The type of all numbers.
         shapes: Shape of one sample of every value, by name (derived).
         multiply_adds: Work of one forward pass for one sample (derived).
         workspace: Most elements that one node may need for a moment, for one sample (derived).
@@ -61,20 +92,23 @@ class Graph:
     input_shape: Shape
     tensors: tuple[TensorSpec, ...]
     nodes: tuple[Node, ...]
+    input_kind: InputKind = InputKind.NUMBERS
+    dtype: Dtype = Dtype.FLOAT32
     shapes: Mapping[str, Shape] = field(init=False, repr=False, compare=False)
     multiply_adds: int = field(init=False, repr=False, compare=False)
     workspace: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_input(self.input_shape)
+        _check_input(self.input_shape, self.input_kind)
         tensors = _tensor_shapes(self.tensors)
         shapes = _infer_shapes(self, tensors)
         _check_usage(self)
-        if len(shapes[self.nodes[-1].name]) != 1:
+        _check_roles(self)
+        if len(shapes[self.nodes[-1].name]) not in {1, 2}:
             raise ModelError(
-                "the network's output is not one vector per sample",
+                "the network's output is not one vector per sample or token",
                 got=shapes[self.nodes[-1].name],
-                want="(outputs,)",
+                want="(outputs,) or (tokens, outputs)",
                 hint="flatten before the last layer",
                 node=self.nodes[-1].name,
             )
@@ -89,9 +123,34 @@ class Graph:
         return self.shapes[self.nodes[-1].name]
 
     @property
+    def trained(self) -> tuple[TensorSpec, ...]:
+        """Tensors that get a gradient."""
+        return self._of(TensorRole.TRAINED)
+
+    @property
+    def frozen(self) -> tuple[TensorSpec, ...]:
+        """Tensors that stay as they are."""
+        return self._of(TensorRole.FROZEN)
+
+    @property
+    def statistics(self) -> tuple[TensorSpec, ...]:
+        """Running statistics."""
+        return self._of(TensorRole.STATISTIC)
+
+    @property
     def parameter_count(self) -> int:
-        """Elements of all tensors: the length of the encoded gradient."""
-        return sum(prod(tensor.shape) for tensor in self.tensors)
+        """Elements of the trained tensors: the length of the encoded gradient."""
+        return sum(prod(tensor.shape) for tensor in self.trained)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are; 0 where the input is numbers."""
+        rows = {tensor.name: tensor.shape[0] for tensor in self.tensors}
+        tables = [node for node in self.nodes if isinstance(node.operation, Embedding)]
+        return min((rows[node.tensors[0]] for node in tables), default=0)
+
+    def _of(self, role: TensorRole) -> tuple[TensorSpec, ...]:
+        return tuple(tensor for tensor in self.tensors if tensor.role is role)
 
     def check_limits(self, limits: Limits) -> None:
         """Raise `ModelError` if this graph is larger or costlier than `limits` allow."""
@@ -99,7 +158,7 @@ class Graph:
         for what, got, want in (
             ("nodes", len(self.nodes), limits.max_nodes),
             ("tensors", len(self.tensors), limits.max_tensors),
-            ("parameters", self.parameter_count, limits.max_parameters),
+            ("parameters", sum(prod(each.shape) for each in self.tensors), limits.max_parameters),
             ("activation elements per sample", activations, limits.max_activation_elements),
             ("multiply-adds per sample", self.multiply_adds, limits.max_multiply_adds),
         ):
@@ -129,13 +188,15 @@ def _check_shape(shape: Shape, what: str) -> None:
         )
 
 
-def _check_input(shape: Shape) -> None:
+def _check_input(shape: Shape, kind: InputKind) -> None:
     _check_shape(shape, "the network's input")
-    if len(shape) not in {1, 3}:
+    if len(shape) not in ({1} if kind is InputKind.TOKENS else {1, 2, 3}):
         raise ModelError(
             "the network's input has the wrong number of dimensions",
             got=shape,
-            want="(features,) or (channels, height, width)",
+            want="(tokens,)"
+            if kind is InputKind.TOKENS
+            else "(features,), (tokens, features) or (channels, height, width)",
         )
 
 
@@ -161,6 +222,7 @@ def _infer_shapes(graph: Graph, tensors: Mapping[str, Shape]) -> dict[str, Shape
         if node.name in shapes:
             raise ModelError("two values have one name", node=node.name)
         _check_reads(node, shapes, tensors)
+        _check_tokens(node, graph.input_kind)
         ins = [shapes[name] for name in node.inputs]
         owned = [tensors[name] for name in node.tensors]
         try:
@@ -191,11 +253,12 @@ def _cost(node: Node, shapes: Mapping[str, Shape], tensors: Mapping[str, Shape])
 
 def _check_reads(node: Node, values: Mapping[str, Shape], tensors: Mapping[str, Shape]) -> None:
     place = {"node": node.name, "operation": node.operation.name}
-    if len(node.inputs) != node.operation.input_count:
+    least, most = node.operation.input_counts
+    if not least <= len(node.inputs) <= most:
         raise ModelError(
             "wrong number of inputs",
             got=len(node.inputs),
-            want=node.operation.input_count,
+            want=least if least == most else f"{least} to {most}",
             **place,
         )
     if len(node.tensors) not in node.operation.tensor_counts:
@@ -218,6 +281,34 @@ def _check_reads(node: Node, values: Mapping[str, Shape], tensors: Mapping[str, 
             raise ModelError("node uses an unknown tensor", got=repr(name)[:80], **place)
 
 
+def _check_tokens(node: Node, kind: InputKind) -> None:
+    reads_tokens = kind is InputKind.TOKENS and GRAPH_INPUT in node.inputs
+    if reads_tokens != isinstance(node.operation, Embedding):
+        raise ModelError(
+            "tokens are for an embedding, and an embedding for tokens",
+            node=node.name,
+            operation=node.operation.name,
+        )
+
+
+def _check_roles(graph: Graph) -> None:
+    # Running statistics stand where an operation has them, and nowhere else.
+    roles = {tensor.name: tensor.role for tensor in graph.tensors}
+    for node in graph.nodes:
+        first = len(node.tensors) - node.operation.statistics
+        for position, name in enumerate(node.tensors):
+            if (roles[name] is TensorRole.STATISTIC) != (position >= first):
+                raise ModelError(
+                    "a tensor has another role than its place",
+                    got=roles[name],
+                    tensor=name,
+                    node=node.name,
+                    operation=node.operation.name,
+                )
+    if not graph.trained:
+        raise ModelError("no tensor is trained", hint="a network without weights cannot learn")
+
+
 def _check_usage(graph: Graph) -> None:
     # A value without a reader would leave its tensors without a gradient. If every value but the
     # last is read by a later node, every value reaches the output.
@@ -229,7 +320,7 @@ def _check_usage(graph: Graph) -> None:
             if name in used_tensors:
                 raise ModelError(
                     "a tensor is used twice",
-                    hint="give each layer its own weights; shared weights are not on the list",
+                    hint="give each use a tensor of its own",
                     tensor=name,
                     node=node.name,
                     operation=node.operation.name,

@@ -1,7 +1,7 @@
-"""The graph as canonical JSON, version 1: one graph, one byte string.
+"""The graph as canonical JSON, version 2: one graph, one byte string.
 
-Parsing treats the bytes as hostile: length and nesting are bounded before the parser runs, numbers
-are integers only, unknown or missing fields and operations are refused by name, and the result
+Parsing treats the bytes as hostile: length and nesting are bounded before the parser runs, no
+number is NaN or infinite, unknown or missing fields and operations are refused by name, and the result
 must encode to the very same bytes.
 """
 
@@ -10,17 +10,29 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import fields
-from typing import Any, NoReturn
+from enum import StrEnum
+from typing import Any, NoReturn, TypeVar
 
 from omnilytics.foundation.errors import MalformedError, ModelError
-from omnilytics.perturbation.graph import Graph, Node, TensorSpec, check_name
+from omnilytics.perturbation.graph import (
+    Dtype,
+    Graph,
+    InputKind,
+    Node,
+    TensorRole,
+    TensorSpec,
+    check_name,
+)
 from omnilytics.perturbation.limits import DEFAULT_LIMITS, Limits
 from omnilytics.perturbation.operations import OPERATIONS, Operation, Shape
 
 FORMAT = "omnilytics/graph"
-VERSION = 1
+VERSION = 2
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 _MAX_DEPTH = 8
+_MAX_NAMES = 64
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 
@@ -29,9 +41,10 @@ def encode_graph(graph: Graph) -> bytes:
     document = {
         "format": FORMAT,
         "version": VERSION,
-        "input": list(graph.input_shape),
+        "dtype": graph.dtype.value,
+        "input": {"kind": graph.input_kind.value, "shape": list(graph.input_shape)},
         "tensors": [
-            {"name": tensor.name, "shape": list(tensor.shape), "dtype": "float32"}
+            {"name": tensor.name, "shape": list(tensor.shape), "role": tensor.role.value}
             for tensor in graph.tensors
         ],
         "nodes": [_node_fields(node) for node in graph.nodes],
@@ -51,7 +64,8 @@ def decode_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Graph:
         ModelError: If the graph is unsound or over a limit; it names the node.
     """
     document = _load(data, limits)
-    _want_fields(document, {"format", "version", "input", "tensors", "nodes"}, "the graph")
+    fields_wanted = {"format", "version", "dtype", "input", "tensors", "nodes"}
+    _want_fields(document, fields_wanted, "the graph")
     if document["format"] != FORMAT or document["version"] != VERSION:
         raise MalformedError(
             "not a graph of a known version",
@@ -61,10 +75,14 @@ def decode_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Graph:
         )
     tensors = _want_list(document["tensors"], limits.max_tensors, "tensors")
     nodes = _want_list(document["nodes"], limits.max_nodes, "nodes")
+    read = _want_object(document["input"], "the input")
+    _want_fields(read, {"kind", "shape"}, "the input")
     graph = Graph(
-        input_shape=_read_shape(document["input"], "input"),
+        input_shape=_read_shape(read["shape"], "the input"),
         tensors=tuple(_read_tensor(tensor) for tensor in tensors),
         nodes=tuple(_read_node(node) for node in nodes),
+        input_kind=_read_choice(InputKind, read["kind"], "the input's kind"),
+        dtype=_read_choice(Dtype, document["dtype"], "the graph's dtype"),
     )
     graph.check_limits(limits)
     if encode_graph(graph) != data:
@@ -73,8 +91,9 @@ def decode_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Graph:
 
 
 def _node_fields(node: Node) -> dict[str, object]:
+    values = {field.name: getattr(node.operation, field.name) for field in fields(node.operation)}
     attributes = {
-        field.name: list(getattr(node.operation, field.name)) for field in fields(node.operation)
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
     }
     return {
         "name": node.name,
@@ -95,7 +114,6 @@ def _load(data: bytes, limits: Limits) -> dict[str, Any]:
         document = json.loads(
             data.decode("ascii"),
             object_pairs_hook=_unique_fields,
-            parse_float=_refuse_number,
             parse_constant=_refuse_number,
         )
     except ValueError as error:  # covers bad UTF-8, bad JSON and integers of thousands of digits
@@ -120,7 +138,7 @@ def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_number(text: str) -> NoReturn:
-    raise MalformedError("the graph holds a number that is not an integer", got=text[:40])
+    raise MalformedError("the graph holds a number that is not finite", got=text[:40])
 
 
 def _want_object(value: object, what: str) -> dict[str, Any]:
@@ -160,13 +178,16 @@ def _read_name(value: object, what: str) -> str:
 
 def _read_tensor(value: object) -> TensorSpec:
     document = _want_object(value, "a tensor")
-    _want_fields(document, {"name", "shape", "dtype"}, "a tensor")
+    _want_fields(document, {"name", "shape", "role"}, "a tensor")
     name = _read_name(document["name"], "a tensor")
-    if document["dtype"] != "float32":
-        raise MalformedError(
-            "a tensor has another dtype", got=repr(document["dtype"])[:40], want="float32"
-        )
-    return TensorSpec(name, _read_shape(document["shape"], f"tensor {name}"))
+    role = _read_choice(TensorRole, document["role"], f"role of tensor {name}")
+    return TensorSpec(name, _read_shape(document["shape"], f"tensor {name}"), role)
+
+
+def _read_choice(kind: type[_Choice], value: object, what: str) -> _Choice:
+    if not isinstance(value, str) or value not in list(kind):
+        raise MalformedError(f"{what} is unknown", got=repr(value)[:40], want=" or ".join(kind))
+    return kind(value)
 
 
 def _read_node(value: object) -> Node:
@@ -182,7 +203,7 @@ def _read_node(value: object) -> Node:
 
 
 def _read_names(value: object, what: str) -> tuple[str, ...]:
-    return tuple(_read_name(item, what) for item in _want_list(value, 8, what))
+    return tuple(_read_name(item, what) for item in _want_list(value, _MAX_NAMES, what))
 
 
 def _read_operation(node: str, name: object, attributes: object) -> Operation:
@@ -197,7 +218,10 @@ def _read_operation(node: str, name: object, attributes: object) -> Operation:
     document = _want_object(attributes, f"attributes of node {node}")
     names = {field.name for field in fields(kind)}
     _want_fields(document, names, f"node {node} ({kind.name})")
-    values = {key: tuple(_want_list(document[key], 8, key)) for key in sorted(names)}
+    values = {
+        key: tuple(value) if isinstance(value := document[key], list) else value
+        for key in sorted(names)
+    }
     try:
         return kind(**values)
     except ModelError as error:
