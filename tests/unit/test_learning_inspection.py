@@ -28,6 +28,7 @@ from omnilytics.learning.inspection import (
 from omnilytics.learning.threads import pin_threads
 from omnilytics.perturbation.artefact import Artefact
 from omnilytics.perturbation.gauge import analyse
+from omnilytics.perturbation.graph import InputKind
 from omnilytics.perturbation.secret import sample_secret
 
 SIDE = 8
@@ -315,3 +316,36 @@ def test_a_refusal_says_what_and_how_to_go_on_all_the_same() -> None:
         refuse_risks([replace(bad, level=Level.OK), bad], task=7)
     assert caught.value.ids == {"check": "outputs", "place": "head", "task": 7}
     assert "--accept-risks" in (caught.value.hint or "")
+
+
+class Sequence(nn.Module):
+    """Tokens, an embedding, a normalised block of two layers, and outputs for every token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.norm = nn.Embedding(50, 32), nn.LayerNorm(32)
+        self.up, self.down, self.head = nn.Linear(32, 64), nn.Linear(64, 32), nn.Linear(32, 50)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        stream = self.embedding(tokens)
+        stream = stream + self.down(self.up(self.norm(stream)).relu())
+        return self.head(stream)  # type: ignore[no-any-return]
+
+
+def test_sequences_and_batch_norms_are_judged_too() -> None:
+    model = CarriedModel(Sequence(), input_shape=(12,), input_kind=InputKind.TOKENS)
+    secret = sample_secret(analyse(model.graph), SystemRandomness())
+    tokens = np.random.default_rng(0).integers(50, size=(128, 12)).astype(np.float32)
+    samples = Batch(tokens, np.zeros(128, dtype=np.int64))
+    found = look(Artefact(model.graph, secret.perturb(model.weights())), samples)
+    assert {finding.level for finding in found.values()} == {Level.OK}
+    assert found["lonely-samples"].said.startswith("0% of 128")
+    depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+    normalised = nn.Sequential(
+        *(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), depthwise),
+        *(nn.Flatten(), nn.Linear(8 * PIXELS, 32), nn.ReLU(), nn.Linear(32, 10)),
+    )
+    assert refusals(published(trained(normalised, digits(), "adam"), digits()), digits()) == set()
+    nn.init.dirac_(depthwise.weight, groups=8)
+    found = look(published(normalised, digits()))
+    assert found["copying-convolution"].level is Level.WARN  # the one before it mixes pixels

@@ -5,8 +5,8 @@ A unit of a linear layer that one sample alone switches on has that sample as it
 sum over many owners then holds their samples in clear. The kinds known are looked for: equal rows
 with graded biases (Fowl et al., "Robbing the Fed", 2022), rows that pick one input each, rows whose
 positive part is a shrunk copy of the negative one (Boenisch et al., "trap weights", 2023), and
-convolutions that only carry the input to such a layer. A perturbation by the gauge (order, signs,
-positive factors per unit) changes none of these measures.
+convolutions that only carry the input to such a layer. Order, signs and factors of units change
+none of these measures; a rotation of a layer's inputs hides all but the equal rows.
 
 What this does not do: find every hostile network. A layer can copy samples and look like none of
 these; privacy comes from the number of owners and samples in a sum, and from noise.
@@ -14,6 +14,7 @@ these; privacy comes from the number of owners and samples in a sum, and from no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from omnilytics.perturbation.artefact import Array, Artefact
 from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, Node
+from omnilytics.perturbation.operations import Conv2d, Linear
 
 FEWEST_INPUTS = 16
 """Rows of fewer entries are too often alike by chance to be judged."""
@@ -35,7 +37,11 @@ PICKER_ENTRIES = 1.5
 COPY_ENTRIES = 1.05
 _MIRROR = 1e-6
 _SAME_LENGTH = 1e-4
-_CARRYING = {"flatten", "relu", "max_pool2d", "avg_pool2d", "add"}
+_CARRYING = {
+    *("relu", "leaky_relu", "prelu", "scale", "dropout", "add", "concatenate", "batch_norm"),
+    *("max_pool2d", "avg_pool2d", "flatten", "pad2d", "slice_pixels", "pixels_to_tokens"),
+}
+"""Operations through which an input comes almost as it was."""
 _TINY = 1e-30
 
 Rows = NDArray[np.float64]
@@ -74,7 +80,7 @@ def measure_layers(artefact: Artefact) -> list[Layer]:
     nodes = {node.name: node for node in graph.nodes}
     found = []
     for node in graph.nodes[:-1]:
-        if node.operation.name != "linear":
+        if not isinstance(node.operation, Linear):
             continue
         weight = weights[node.tensors[0]]
         bias = weights[node.tensors[1]] if len(node.tensors) > 1 else None
@@ -83,12 +89,13 @@ def measure_layers(artefact: Artefact) -> list[Layer]:
     return found
 
 
-def copying_convolutions(graph: Graph, weights: dict[str, Array]) -> list[str]:
+def copying_convolutions(graph: Graph, weights: Mapping[str, Array]) -> list[str]:
     """Return the names of the convolutions that carry each of their input's channels unchanged."""
     return [
         node.name
         for node in graph.nodes
-        if node.operation.name == "conv2d" and _copies(weights[node.tensors[0]])
+        if isinstance(node.operation, Conv2d)
+        and _copies(weights[node.tensors[0]], node.operation.groups)
     ]
 
 
@@ -164,7 +171,7 @@ def _is_mirrored(row: Rows) -> bool:
 
 
 def _origin(
-    node: Node, nodes: dict[str, Node], weights: dict[str, Array]
+    node: Node, nodes: dict[str, Node], weights: Mapping[str, Array]
 ) -> tuple[bool, str | None]:
     """Tell whether a node reads the input as it is, and which convolution copies it on the way."""
     waiting, copier, reads = list(node.inputs), None, False
@@ -174,20 +181,23 @@ def _origin(
             reads = True
             continue
         before = nodes[name]
-        if before.operation.name == "conv2d" and _copies(weights[before.tensors[0]]):
+        operation = before.operation
+        if isinstance(operation, Conv2d) and _copies(weights[before.tensors[0]], operation.groups):
             copier = before.name
-        elif before.operation.name not in _CARRYING:
+        elif operation.name not in _CARRYING:
             continue
         waiting += before.inputs
     return reads, copier if reads else None
 
 
-def _copies(weight: Array) -> bool:
+def _copies(weight: Array, groups: int) -> bool:
     """Tell whether for every input channel there is an output channel that copies it."""
-    outputs, channels = weight.shape[:2]
-    if prod(weight.shape[2:]) == 1 and channels < FEWEST_INPUTS:
+    outputs, channels, *kernel = weight.shape
+    if prod(kernel) == 1 and channels < FEWEST_INPUTS:
         return False
     rows = weight.reshape(outputs, -1).astype(np.float64)
-    picks = np.abs(rows[_entries(rows) < COPY_ENTRIES]).argmax(axis=1)
-    copied = set((picks // prod(weight.shape[2:])).tolist())
-    return len(copied) == int(channels)
+    copying = np.flatnonzero(_entries(rows) < COPY_ENTRIES)
+    read = np.abs(rows[copying]).argmax(axis=1) // prod(kernel)
+    group = copying // (outputs // groups)
+    copied = set(zip(group.tolist(), read.tolist(), strict=True))
+    return len(copied) == int(channels) * groups

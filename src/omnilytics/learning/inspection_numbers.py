@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from omnilytics.learning.datasets import Batch
 from omnilytics.perturbation.artefact import Artefact
+from omnilytics.perturbation.graph import Dtype, Graph, InputKind
 from omnilytics.perturbation.interpreter import run_graph, run_values
+from omnilytics.perturbation.operations import Linear, Relu
 
 PROBES = 64
 """Random inputs, where there are no samples."""
@@ -59,7 +61,8 @@ def measure_weights(artefact: Artefact, scales: Mapping[str, float]) -> Sizes:
     than that of such weights.
     """
     weights, growths = [], []
-    for name, tensor in artefact.weights.items():
+    for spec in (*artefact.graph.trained, *artefact.graph.frozen):
+        name, tensor = spec.name, artefact.weights[spec.name]
         inputs = prod(tensor.shape[1:])
         usual = sqrt(tensor.size / inputs)  # norm of entries of 1/sqrt(inputs)
         norm = float(np.linalg.norm(tensor.astype(np.float64)))
@@ -73,11 +76,9 @@ def measure_weights(artefact: Artefact, scales: Mapping[str, float]) -> Sizes:
 
 def measure_outputs(artefact: Artefact, samples: Batch | None) -> Outputs:
     """Run the model on samples, or on random inputs, and look at what comes out."""
-    if samples is None:
-        generator = torch.Generator().manual_seed(0)
-        inputs = torch.randn(PROBES, *artefact.graph.input_shape, generator=generator)
-    else:
-        inputs = torch.from_numpy(samples.inputs[:PROBES])
+    inputs = (
+        _probes(artefact.graph) if samples is None else _inputs(artefact.graph, samples, PROBES)
+    )
     with torch.no_grad():
         outputs = run_graph(artefact.graph, _tensors(artefact), inputs)
     finite = bool(torch.isfinite(outputs).all())
@@ -93,17 +94,18 @@ def lonely_share(artefact: Artefact, samples: Batch) -> tuple[float, str | None]
 
     Args:
         artefact: The model.
-        samples: As many as are in a sum, say; the first 512 are used.
+        samples: As many as are in a sum, say; the first 512 are used. In a sequence every token
+            counts as one.
     """
     graph = artefact.graph
-    switched = {node.inputs[0] for node in graph.nodes if node.operation.name == "relu"}
+    switched = {node.inputs[0] for node in graph.nodes if isinstance(node.operation, Relu)}
     with torch.no_grad():
-        inputs = torch.from_numpy(samples.inputs[:MOST_SAMPLES])
+        inputs = _inputs(graph, samples, MOST_SAMPLES)
         values = run_values(graph, _tensors(artefact), inputs)
     worst: tuple[float, str | None] = (0.0, None)
     for node in graph.nodes:
-        if node.operation.name == "linear" and node.name in switched:
-            share = _lonely(values[node.name].numpy() > 0)
+        if isinstance(node.operation, Linear) and node.name in switched:
+            share = _lonely((values[node.name] > 0).flatten(0, -2).numpy())
             worst = max(worst, (share, node.name), key=lambda each: each[0])
     return worst
 
@@ -115,6 +117,23 @@ def _lonely(on: NDArray[np.bool_]) -> float:
     alone = np.concatenate([by_count, differences], axis=1)
     alone = alone[:, alone.sum(axis=0) == 1]
     return float(alone.any(axis=1).mean())
+
+
+def _probes(graph: Graph) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    shape = (PROBES, *graph.input_shape)
+    if graph.input_kind is InputKind.TOKENS:
+        return torch.randint(graph.vocabulary, shape, generator=generator)
+    return torch.randn(shape, generator=generator, dtype=_number(graph))
+
+
+def _inputs(graph: Graph, samples: Batch, most: int) -> torch.Tensor:
+    inputs = torch.from_numpy(samples.inputs[:most])
+    return inputs.to(torch.int64 if graph.input_kind is InputKind.TOKENS else _number(graph))
+
+
+def _number(graph: Graph) -> torch.dtype:
+    return torch.float64 if graph.dtype is Dtype.FLOAT64 else torch.float32
 
 
 def _tensors(artefact: Artefact) -> dict[str, torch.Tensor]:
