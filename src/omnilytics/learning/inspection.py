@@ -69,6 +69,11 @@ class Finding:
         }
 
 
+def worst(findings: list[Finding]) -> Level:
+    """Return the worst level among findings."""
+    return max((finding.level for finding in findings), key=list(Level).index, default=Level.OK)
+
+
 def refuse_risks(findings: list[Finding], **ids: object) -> None:
     """Raise VerificationError if any finding is a refusal; it says the first of them."""
     refused = [finding for finding in findings if finding.level is Level.REFUSE]

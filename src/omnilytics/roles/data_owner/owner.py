@@ -22,18 +22,18 @@ from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.learning.datasets import Batch
 from omnilytics.learning.encoding import FloatArray
 from omnilytics.learning.gradients import compute_gradients
-from omnilytics.perturbation.artefact import Artefact, decode_artefact
+from omnilytics.perturbation.artefact import Artefact
 from omnilytics.perturbation.losses import Loss
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package import PackageBuilder
 from omnilytics.roles.admission import check_admitted
 from omnilytics.roles.claims import find_credit
 from omnilytics.roles.data_owner.delivery import Delivery, call_seconds, succeeds
+from omnilytics.roles.data_owner.inspecting import Inspect, fetch_artefact, refuse_risky
 from omnilytics.roles.data_owner.sent import Forgetful, Sent, SentKeeper
 from omnilytics.roles.task_view import (
     Connect,
     TaskView,
-    fetch_blob,
     fetch_task,
     round_context,
     task_layout,
@@ -80,6 +80,7 @@ class DataOwner:
         fewest_owners: int = 2,
         keeper: SentKeeper | None = None,
         meter: Meter | None = None,
+        inspect: Inspect = refuse_risky,
     ) -> None:
         """Take what the owner is and has.
 
@@ -94,6 +95,7 @@ class DataOwner:
             fewest_owners: Tasks that may release a sum over fewer are refused.
             keeper: Keeps what was prepared, for a restart within a round.
             meter: Counts seconds by phase.
+            inspect: Looks at every published model before it is computed on.
         """
         self.key = key
         self.address: Address = key.address
@@ -106,6 +108,7 @@ class DataOwner:
         self._now = now
         self._fewest_owners = fewest_owners
         self._keeper = keeper or Forgetful()
+        self._inspect = inspect
         self._views: dict[TaskId, TaskView] = {}
         self._sent: dict[TaskId, Sent] = {}
 
@@ -129,9 +132,10 @@ class DataOwner:
         A repeat in the same round, after a failure or not, sends the same packages again.
 
         Raises:
-            ModelError: The artefact is refused or the gradient is not finite.
+            ModelError: The artefact is unsound or the gradient is not finite.
             PeerError: Too few servers took the submission.
-            VerificationError: The task does not admit this owner; the hint says what it takes.
+            VerificationError: The task does not admit this owner, or its model looks built to copy
+                samples; the hint says what it takes.
         """
         view = await self.view(task)
         check_admitted(self.market, view.parameters.admission, self.address)
@@ -308,9 +312,8 @@ class DataOwner:
         return found - taken
 
     async def _artefact(self, view: TaskView, context: RoundContext) -> Artefact:
-        content = await fetch_blob("fetch", context.artefact_hash, view.endpoints, self._connect)
-        artefact = decode_artefact(content)
-        task_layout(view.specification).matches(artefact.graph)
+        artefact = await fetch_artefact(view, context, self._connect)
+        self._inspect(view, artefact)
         return artefact
 
     def _gradient(
