@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from omnilytics import __version__
-from omnilytics.cli import account, bench, config, data, demo, devnet, doctor, market, server, task
+from omnilytics.cli import (
+    account,
+    bench,
+    config,
+    data,
+    demo,
+    devnet,
+    doctor,
+    market,
+    model,
+    server,
+    task,
+)
 from omnilytics.cli.output import narrate
 
 application = typer.Typer(
@@ -24,6 +36,7 @@ application.command("doctor")(doctor.doctor)
 application.add_typer(account.application, name="account")
 application.add_typer(server.application, name="server")
 application.add_typer(market.application, name="market")
+application.add_typer(model.application, name="model")
 application.add_typer(task.application, name="task")
 application.add_typer(data.application, name="data")
 application.add_typer(config.application, name="config")
