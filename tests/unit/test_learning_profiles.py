@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -154,9 +155,10 @@ def test_running_statistics_are_the_means_over_owners() -> None:
     parts = [batch_of(6, seed) for seed in range(3)]
     after = []
     for part in parts:  # what each owner's own step would make of the running values
-        twin = copy.deepcopy(trainer.module).train()
+        twin = cast("nn.Sequential", copy.deepcopy(trainer.module).train())
         twin(torch.from_numpy(part.inputs))
-        after.append([value.numpy() for value in (twin[1].running_mean, twin[1].running_var)])
+        seen: Any = twin[1]
+        after.append([value.numpy() for value in (seen.running_mean, seen.running_var)])
     secret = secret_of(trainer, GAUGE, 3)
     artefact = decode_artefact(encode_artefact(trainer.artefact(secret)))
     sent = [compute_gradients(artefact, part, Loss.CROSS_ENTROPY) for part in parts]
@@ -241,7 +243,7 @@ def test_refusals() -> None:
         ({"noise_scale": 1.0}, "is for the profile noise"),
     ):
         with pytest.raises(ModelError, match=words):
-            Profile(**settings)  # type: ignore[arg-type]
+            Profile(**settings)
     with pytest.raises(ModelError, match="a factor for each output"):
         messages(model.graph, noise(outputs=4))
     with pytest.raises(ModelError, match="another loss"):

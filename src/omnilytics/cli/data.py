@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnilytics.cli import data_submit
+from omnilytics.cli import data_inspect, data_submit
 from omnilytics.cli.options import AccountOptions, Asking, Json, TaskNumber, grouped
 from omnilytics.cli.output import narrate, print_json, reported_errors
 
@@ -94,6 +94,7 @@ def join(
             narrate(f"you may take part; next: omnilytics data submit {task}")
 
 
+application.command()(data_inspect.inspect_task)
 application.command()(data_submit.submit)
 
 

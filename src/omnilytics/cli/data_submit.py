@@ -30,6 +30,10 @@ def submit(
             "--fewest-owners", help="Refuse a task that may release a sum over fewer.", min=2
         ),
     ] = 2,
+    accept_risks: Annotated[
+        bool,
+        typer.Option("--accept-risks", help="Compute on what `data inspect-task` refuses, too."),
+    ] = False,
     timeout: Annotated[
         float | None,
         typer.Option("--timeout", help="Longest wait for a round, in seconds."),
@@ -45,6 +49,7 @@ def submit(
         from omnilytics.cli.progress import Told
         from omnilytics.cli.transactions import approve
         from omnilytics.foundation.units import TaskId
+        from omnilytics.learning.inspection import inspect_terms, refuse_risks
         from omnilytics.learning.sources import random_part
 
         refuse_unsigned(asking)
@@ -61,7 +66,12 @@ def submit(
             open_seller(party, told.happened, fewest_owners) as seller,
             told.on_bar("rounds", left if follow else 1),
         ):
-            joined = seller.join(task=task)
+            joined = seller.join(task=task, accept_risks=accept_risks)
+            if not accept_risks:
+                terms = inspect_terms(
+                    joined.specification, fewest_owners=fewest_owners, batch_size=batch_size
+                )
+                refuse_risks(terms, task=task)
             samples = read_samples(source, joined.specification.input_shape)
             for each in joined.rounds(timeout=timeout, most=None if follow else 1):
                 sent = each.submit(random_part(samples, batch_size))

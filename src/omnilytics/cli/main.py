@@ -19,6 +19,7 @@ from omnilytics.cli import (
     devnet,
     doctor,
     market,
+    model,
     server,
     task,
 )
@@ -36,6 +37,7 @@ application.command("doctor")(doctor.doctor)
 application.add_typer(account.application, name="account")
 application.add_typer(server.application, name="server")
 application.add_typer(market.application, name="market")
+application.add_typer(model.application, name="model")
 application.add_typer(task.application, name="task")
 application.add_typer(data.application, name="data")
 application.add_typer(config.application, name="config")

@@ -48,6 +48,14 @@ class SourceOptions(OptionGroup):
     ] = "label"
 
 
+_KINDS = ("csv", "parquet", "npz", "images", "dataset")
+
+
+def names_samples(options: SourceOptions) -> bool:
+    """Tell whether any of the options names data."""
+    return any(getattr(options, name) is not None for name in _KINDS)
+
+
 def read_samples(options: SourceOptions, input_shape: tuple[int, ...] | None = None) -> Any:
     """Return the data that the options name, as the Python API takes it.
 
@@ -62,8 +70,7 @@ def read_samples(options: SourceOptions, input_shape: tuple[int, ...] | None = N
     from omnilytics.foundation.errors import UsageError
     from omnilytics.learning import files, sources
 
-    kinds = ("csv", "parquet", "npz", "images", "dataset")
-    given = [name for name in kinds if getattr(options, name) is not None]
+    given = [name for name in _KINDS if getattr(options, name) is not None]
     if len(given) != 1:
         raise UsageError(
             "the data are named once",

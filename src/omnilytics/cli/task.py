@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from omnilytics.cli import task_train
+from omnilytics.cli import task_calibrate, task_train
 from omnilytics.cli.options import (
     AccountOptions,
     Asking,
@@ -138,4 +138,5 @@ def close(task: TaskNumber, options: AccountOptions, asking: Asking) -> None:
         )
 
 
+application.command()(task_calibrate.calibrate)
 task_train.add_to(application)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -81,6 +82,14 @@ class TermsOptions(OptionGroup):
             "--calibration", help="Scales from a simulated training, or from the first weights."
         ),
     ] = None
+    scales: Annotated[
+        Path | None,
+        typer.Option(
+            "--scales",
+            metavar="FILE",
+            help="Scales and fractional bits, as `task calibrate --json` prints them.",
+        ),
+    ] = None
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", help="Samples an owner uses in a round.", min=1)
     ] = None
@@ -90,8 +99,10 @@ class TermsOptions(OptionGroup):
 
         Raises:
             UsageError: Servers are both named and drawn, or neither.
+            ConfigError: The file of scales is none.
         """
         from omnilytics.cli.account import parse_address
+        from omnilytics.cli.task_calibrate import read_scales
         from omnilytics.foundation.errors import UsageError
 
         if bool(self.committee) == bool(self.servers):
@@ -101,6 +112,8 @@ class TermsOptions(OptionGroup):
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         if self.servers:
             values["committee"] = "drawn"
+        if self.scales is not None:
+            values |= read_scales(self.scales)
         return {name: value for name, value in values.items() if value not in (None, [])}
 
     def cost_lines(self, draft: Draft) -> list[str]:

@@ -243,7 +243,7 @@ class ModelOwner(Closing):
             return {slot.name: slot.scale for slot in slots}, None
         if "scales" in terms:
             return dict(terms["scales"]), None
-        loss, size = _loss(terms["loss"]), terms["batch_size"]
+        loss, size = read_loss(terms["loss"]), terms["batch_size"]
         if terms["calibration"] == "weights":
             scales = scales_without_training(
                 model, sample, loss=loss, batch_size=size, seed=_SEED, profile=profile
@@ -299,7 +299,8 @@ class ModelOwner(Closing):
         self._locks.append(lock)
 
 
-def _loss(name: str) -> Loss:
+def read_loss(name: str) -> Loss:
+    """Return the loss of a name; raises UsageError."""
     try:
         return Loss(name)
     except ValueError:

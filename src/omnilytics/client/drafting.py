@@ -27,7 +27,6 @@ from omnilytics.wire.task_specification import (
     Windows,
 )
 
-FRACTIONAL_BITS = 16
 DEFAULTS: Terms = {
     "loss": "cross_entropy",
     "profile": "gauge",
@@ -55,6 +54,7 @@ DEFAULTS: Terms = {
     "batch_size": 32,
     "learning_rate": 1e-3,
     "calibration": "training",
+    "fractional_bits": 16,
 }
 COMMITTEES = {3: (1, 0), 5: (1, 1), 7: (2, 1), 10: (3, 1), 11: (3, 2), 13: (4, 1)}
 """Privacy and errors by servers, where a buyer does not say."""
@@ -143,7 +143,7 @@ def make_specification(
                 "privacy": privacy,
                 "errors": errors,
                 "tests": TESTS,
-                "fractional_bits": FRACTIONAL_BITS,
+                "fractional_bits": terms["fractional_bits"],
                 "components": draft_components(graph, profile, scales),
                 "profile": profile.name.value,
                 "magnitude_bits": profile.magnitude_bits,

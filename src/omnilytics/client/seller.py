@@ -18,6 +18,7 @@ from omnilytics.foundation.units import Round, TaskId, Wei, show_address
 from omnilytics.learning.datasets import Batch
 from omnilytics.roles import data_owner as role
 from omnilytics.roles.admission import check_admitted
+from omnilytics.roles.data_owner.inspecting import refuse_risky
 from omnilytics.roles.task_view import TaskView
 
 
@@ -73,7 +74,7 @@ class DataOwner(Closing):
         """The seller's account."""
         return show_address(self.connection.key.address)
 
-    def join(self, *, task: int, max_bond: Amount = 0) -> JoinedTask:
+    def join(self, *, task: int, max_bond: Amount = 0, accept_risks: bool = False) -> JoinedTask:
         """Fetch and check a task; bond what it asks for, if that is within `max_bond`.
 
         A bond comes back two weeks after it is asked back, less what proven faults cost.
@@ -81,6 +82,8 @@ class DataOwner(Closing):
         Args:
             task: Number of the task.
             max_bond: The most that may be bonded in all, such as "0.02 ether".
+            accept_risks: Compute on models, too, that look built to copy samples into the sum
+                (docs/inspection.md); otherwise `submit` raises VerificationError for such a one.
 
         Raises:
             UsageError: The task asks for a larger bond.
@@ -100,6 +103,7 @@ class DataOwner(Closing):
             now=connection.now,
             fewest_owners=self._fewest_owners,
             keeper=folder,
+            inspect=(lambda _view, _artefact: None) if accept_risks else refuse_risky,
         )
         view = connection.run(owner.view(number))
         self._bond(view, amount_wei(max_bond))

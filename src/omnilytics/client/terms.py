@@ -72,3 +72,5 @@ class Terms(TypedDict, total=False):
     """What the scales rest on: a simulated training, or gradients at the present weights alone."""
     scales: Mapping[str, float]
     """Scale of every tensor, where they are known already: nothing is measured then."""
+    fractional_bits: int
+    """Of the shared numbers, 4 to 24; `omnilytics task calibrate` proposes how many are enough."""

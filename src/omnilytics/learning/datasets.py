@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class Batch:
         labels: Classes, int64 (n,) or (n, tokens); or float32 targets.
     """
 
-    inputs: NDArray[np.float32] | NDArray[np.int64]
+    inputs: NDArray[Any]
     labels: Labels
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from omnilytics.learning.audit.noise import Noise, add_to_rows, draw_noise, last_layer
 from omnilytics.learning.audit.structure import NotApplicable
 from omnilytics.learning.audit.subject import Subject, as_torch
-from omnilytics.learning.gradients import fitting_labels
+from omnilytics.learning.labels import fitting_labels
 from omnilytics.perturbation.interpreter import run_values
 
 ROOM = 1.5

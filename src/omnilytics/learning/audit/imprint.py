@@ -22,7 +22,6 @@ from omnilytics.learning.audit.inversion import correlations, require_numbers
 from omnilytics.learning.audit.structure import NotApplicable, Reals
 from omnilytics.learning.audit.subject import Subject
 from omnilytics.learning.datasets import Batch
-from omnilytics.learning.encoding import clip_to_unit
 from omnilytics.learning.gradients import compute_gradients
 from omnilytics.learning.training import mean_gradients
 from omnilytics.perturbation.artefact import Artefact, Tensors
@@ -162,7 +161,7 @@ def _share_alike(inputs: NDArray[np.floating], found: Reals) -> float:
 def _through_market(gradients: Tensors) -> dict[str, Reals]:
     """Return one owner's gradients as the market carries them: one norm, 16 fractional bits."""
     flat = np.concatenate([each.reshape(-1) for each in gradients.values()]).astype(np.float64)
-    vector = clip_to_unit(flat / np.linalg.norm(flat))[0]
+    vector = flat / np.linalg.norm(flat)
     rounded = np.rint(vector * 2.0**FRACTION_BITS) / 2.0**FRACTION_BITS
     ends = np.cumsum([each.size for each in gradients.values()])[:-1]
     parts = np.split(rounded, ends)

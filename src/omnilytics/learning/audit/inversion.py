@@ -22,7 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from omnilytics.learning.audit.structure import NotApplicable, publish
 from omnilytics.learning.audit.subject import Subject, as_torch, mean_gradient
 from omnilytics.learning.datasets import Batch
-from omnilytics.learning.gradients import fitting_labels
+from omnilytics.learning.labels import fitting_labels
 from omnilytics.perturbation.artefact import Tensors
 from omnilytics.perturbation.graph import InputKind
 from omnilytics.perturbation.interpreter import run_graph

@@ -18,7 +18,7 @@ from torch.nn import functional
 from omnilytics.learning.audit.function import FunctionSeen, compare_function
 from omnilytics.learning.audit.structure import NotApplicable, Order, Reals, publish
 from omnilytics.learning.audit.subject import Subject, as_torch
-from omnilytics.learning.gradients import fitting_labels
+from omnilytics.learning.labels import fitting_labels
 from omnilytics.perturbation.artefact import Tensors
 from omnilytics.perturbation.graph import Graph, Node
 from omnilytics.perturbation.interpreter import run_values

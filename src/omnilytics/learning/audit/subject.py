@@ -9,7 +9,7 @@ import torch
 
 from omnilytics.learning.carried import CarriedModel, Module
 from omnilytics.learning.datasets import Batch, load_market_data
-from omnilytics.learning.gradients import fitting_labels
+from omnilytics.learning.labels import fitting_labels
 from omnilytics.learning.models import build_model
 from omnilytics.learning.presets import PRESETS
 from omnilytics.learning.user_data import collect

@@ -18,22 +18,22 @@ from omnilytics.chain.records import Phase, TransactionReceipt
 from omnilytics.chain.writer import MarketWriter
 from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
 from omnilytics.foundation.randomness import Randomness
-from omnilytics.foundation.units import Address, Hash32, Round, TaskId
+from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.learning.datasets import Batch
 from omnilytics.learning.encoding import FloatArray
 from omnilytics.learning.gradients import compute_gradients
-from omnilytics.perturbation.artefact import Artefact, decode_artefact, frozen_hash_of
+from omnilytics.perturbation.artefact import Artefact
 from omnilytics.perturbation.losses import Loss
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package import PackageBuilder
 from omnilytics.roles.admission import check_admitted
 from omnilytics.roles.claims import find_credit
 from omnilytics.roles.data_owner.delivery import Delivery, call_seconds, succeeds
+from omnilytics.roles.data_owner.inspecting import Inspect, fetch_artefact, refuse_risky
 from omnilytics.roles.data_owner.sent import Forgetful, Sent, SentKeeper
 from omnilytics.roles.task_view import (
     Connect,
     TaskView,
-    fetch_blob,
     fetch_task,
     round_context,
     task_layout,
@@ -42,7 +42,6 @@ from omnilytics.roles.task_view import (
 from omnilytics.transport.hpke import seal_package
 from omnilytics.transport.meter import Meter
 from omnilytics.wire.envelope import decode_signed
-from omnilytics.wire.hashing import content_hash
 from omnilytics.wire.messages import Complaint
 from omnilytics.wire.package import Opening, SealedPackage
 from omnilytics.wire.signatures import SigningKey
@@ -82,6 +81,7 @@ class DataOwner:
         fewest_owners: int = 2,
         keeper: SentKeeper | None = None,
         meter: Meter | None = None,
+        inspect: Inspect = refuse_risky,
     ) -> None:
         """Take what the owner is and has.
 
@@ -96,6 +96,7 @@ class DataOwner:
             fewest_owners: Tasks that may release a sum over fewer are refused.
             keeper: Keeps what was prepared, for a restart within a round.
             meter: Counts seconds by phase.
+            inspect: Looks at every published model before it is computed on.
         """
         self.key = key
         self.address: Address = key.address
@@ -108,6 +109,7 @@ class DataOwner:
         self._now = now
         self._fewest_owners = fewest_owners
         self._keeper = keeper or Forgetful()
+        self._inspect = inspect
         self._views: dict[TaskId, TaskView] = {}
         self._sent: dict[TaskId, Sent] = {}
 
@@ -131,9 +133,10 @@ class DataOwner:
         A repeat in the same round, after a failure or not, sends the same packages again.
 
         Raises:
-            ModelError: The artefact is refused or the gradient is not finite.
+            ModelError: The artefact is unsound or the gradient is not finite.
             PeerError: Too few servers took the submission.
-            VerificationError: The task does not admit this owner; the hint says what it takes.
+            VerificationError: The task does not admit this owner, or its model looks built to copy
+                samples; the hint says what it takes.
         """
         view = await self.view(task)
         check_admitted(self.market, view.parameters.admission, self.address)
@@ -310,30 +313,9 @@ class DataOwner:
         return found - taken
 
     async def _artefact(self, view: TaskView, context: RoundContext) -> Artefact:
-        content = await fetch_blob("fetch", context.artefact_hash, view.endpoints, self._connect)
-        artefact = decode_artefact(content, frozen=await self._frozen_weights(view, content))
-        specification = view.specification
-        profile, graph = task_profile(specification), artefact.graph
-        task_layout(specification).matches(graph, profile)
-        read = (specification.input_kind, specification.input_shape)
-        if (graph.input_kind, graph.input_shape) != read or graph.dtype is not profile.dtype:
-            raise VerificationError(
-                "the artefact reads another input than the task says",
-                got=(graph.input_kind.value, graph.input_shape, graph.dtype.value),
-                want=(*read, profile.dtype.value),
-            )
+        artefact = await fetch_artefact(view, context, self._connect, self._keeper)
+        self._inspect(view, artefact)
         return artefact
-
-    async def _frozen_weights(self, view: TaskView, artefact: bytes) -> bytes | None:
-        """Return the frozen weights that an artefact refers to; fetched once for a task."""
-        name = frozen_hash_of(artefact)
-        if name is None:
-            return None
-        kept = self._keeper.frozen(view.task)
-        if kept is None or content_hash(kept) != name:
-            kept = await fetch_blob("fetch", Hash32(name), view.endpoints, self._connect)
-            self._keeper.keep_frozen(view.task, kept)
-        return kept
 
     def _gradient(
         self, view: TaskView, artefact: Artefact, round_number: Round
