@@ -87,8 +87,8 @@ def test_models_follow_their_seed_only() -> None:
 def test_model_refusals() -> None:
     with pytest.raises(ConfigError, match="unknown model") as caught:
         build_model("gpt", input_shape=(3,), outputs=2, seed=1)
-    assert "cnn or mlp" in str(caught.value)
-    with pytest.raises(ModelError, match="needs images"):
+    assert "mlp or cnn" in str(caught.value)
+    with pytest.raises(ModelError, match="needs other samples"):
         build_model("cnn", input_shape=(30,), outputs=2, seed=1)
 
 
