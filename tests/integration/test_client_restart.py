@@ -20,7 +20,8 @@ from omnilytics.client.joined import JoinedTask
 from omnilytics.client.seller import DataOwner
 from omnilytics.foundation.errors import ConfigError, KeyMaterialError, UsageError
 from omnilytics.foundation.units import Hash32, TaskId
-from omnilytics.roles.task_view import task_layout
+from omnilytics.perturbation.round_secret import restore_round_secret
+from omnilytics.roles.task_view import task_layout, task_profile
 
 
 class KilledError(Exception):
@@ -76,12 +77,15 @@ def expected(
         assert sent is not None
         assert sent.context.round == found.number
         vectors.append(sent.vector)
-    kept = task._folder.kept(found.number, task._owner._structure)
+    kept = task._folder.kept(found.number)
     assert kept is not None
+    owner = task._owner
+    profile = task_profile(task.specification)
+    secret = restore_round_secret(owner.model.graph, owner._structure, profile, kept[0])
     mean = task_layout(task.specification).mean_of_sum(
         np.sum(vectors, axis=0), fraction_bits=16, accepted=len(vectors)
     )
-    return dict(kept[0].recover(mean))
+    return dict(secret.recover(mean).gradients)
 
 
 def test_a_buyer_killed_at_every_edge_loses_and_pays_nothing_twice(

@@ -17,8 +17,9 @@ from omnilytics.demo.terms import BOND_WEI
 from omnilytics.foundation.errors import KeyMaterialError, PeerError, VerificationError
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import TaskId
-from omnilytics.perturbation.artefact import Artefact, encode_artefact
-from omnilytics.perturbation.secret import sample_secret
+from omnilytics.perturbation.artefact import encode_artefact
+from omnilytics.perturbation.profiles import GAUGE
+from omnilytics.perturbation.round_secret import sample_round_secret
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.resolve import Resolution
 from omnilytics.roles.auditor import Auditor
@@ -280,11 +281,13 @@ def test_another_secret_than_the_rounds_undoes_nothing(tmp_path: Path) -> None:
             settled = await world.settle(opened)
             assert settled is not None
             owner = world.market.model_owner
-            kept = owner._keeper.kept(opened.round, owner._structure)
+            kept = owner._keeper.kept(opened.round)
             assert kept is not None
-            other = sample_secret(owner._structure, SystemRandomness())
-            artefact = Artefact(owner.model.graph, other.perturb(owner.model.weights()))
-            owner._keeper.keep(opened.round, other, encode_artefact(artefact))
+            other = sample_round_secret(
+                owner.model.graph, owner._structure, GAUGE, SystemRandomness()
+            )
+            artefact = encode_artefact(owner.model.artefact(other))
+            owner._keeper.keep(opened.round, other.record(), artefact)
             with pytest.raises(KeyMaterialError, match="not the one the round was opened with"):
                 await world.recover(settled)
             owner._keeper.keep(opened.round, *kept)

@@ -205,6 +205,13 @@ def absent_or(check: Check) -> Check:
     return lambda v: None if v is None else check(v)
 
 
+def between(low: float, high: float) -> Check:
+    def check(value: Any) -> None:
+        need(isinstance(value, float) and low <= value <= high, f"float {low} .. {high}")
+
+    return check
+
+
 def positive_float(value: Any) -> None:
     need(isinstance(value, float) and 0 < value < math.inf, "positive finite float")
 
@@ -332,7 +339,7 @@ def admission(value: Any) -> None:
 
 def task_specification(value: Any) -> None:
     record(
-        version=one_of(2),
+        version=one_of(3),
         title=NAME,
         model_licence=NAME,
         contact=NAME,
@@ -347,7 +354,12 @@ def task_specification(value: Any) -> None:
         tests=one_of(*range(4, 129, 4)),
         fractional_bits=whole(4, 24),
         components=array(COMPONENT, 1, 8),
-        profile=one_of("gauge"),
+        profile=one_of("gauge", "scales", "noise"),
+        magnitude_bits=whole(0, 8),
+        noise_groups=whole(0, 4),
+        noise_factors=array(between(-1e6, 1e6), 0, 65_536),
+        noise_scale=between(0, 1e6),
+        input_kind=one_of("numbers", "tokens"),
         input_shape=array(COUNT, 0, 8),
         loss=one_of("cross_entropy", "mse", "binary_cross_entropy"),
         batch_rule=one_of("mean"),
@@ -364,6 +376,12 @@ def task_specification(value: Any) -> None:
         model_owner=ADDRESS,
         model_owner_hpke_key=WORD32,
     )(value)
+    profile, factors = value["profile"], value["noise_factors"]
+    need((value["magnitude_bits"] > 0) == (profile == "scales"), "magnitudes for scales alone")
+    for has_noise in (value["noise_groups"] > 0, len(factors) > 0, value["noise_scale"] > 0):
+        need(has_noise == (profile == "noise"), "noise for the profile noise alone")
+    need(value["noise_groups"] <= len(factors), "groups of noise <= outputs")
+    need(profile != "noise" or value["loss"] == "mse", "noise with mse")
     addresses = [member["address"] for member in value["committee"]]
     need(len(set(addresses)) == len(addresses), "addresses distinct")
     named = value["committee_mode"] == "named"

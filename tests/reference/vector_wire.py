@@ -100,7 +100,7 @@ def specification(random: Random, party: Round) -> dict[str, Any]:
         for j, address in enumerate(party.market.members, start=1)
     ]
     return {
-        "version": 2,
+        "version": 3,
         "title": "Digits",
         "model_licence": "CC0-1.0",
         "contact": "owner@example",
@@ -125,6 +125,11 @@ def specification(random: Random, party: Round) -> dict[str, Any]:
             }
         ],
         "profile": "gauge",
+        "magnitude_bits": 0,
+        "noise_groups": 0,
+        "noise_factors": [],
+        "noise_scale": 0.0,
+        "input_kind": "numbers",
         "input_shape": [1, 28, 28],
         "loss": "cross_entropy",
         "batch_rule": "mean",
@@ -293,6 +298,15 @@ def core_records(c: Cases) -> None:
         ("TaskSpecification", ("fractional_bits",), 3, "f"),
         ("TaskSpecification", ("fractional_bits",), 25, "f"),
         ("TaskSpecification", ("loss",), "hinge", "loss"),
+        ("TaskSpecification", ("profile",), "scales", "scales without magnitudes"),
+        ("TaskSpecification", ("magnitude_bits",), 1, "magnitudes of gauge"),
+        ("TaskSpecification", ("magnitude_bits",), 9, "magnitudes"),
+        ("TaskSpecification", ("profile",), "noise", "noise without groups"),
+        ("TaskSpecification", ("noise_groups",), 1, "groups of gauge"),
+        ("TaskSpecification", ("noise_factors",), [1.0], "factors of gauge"),
+        ("TaskSpecification", ("noise_scale",), 1.0, "noise of gauge"),
+        ("TaskSpecification", ("noise_scale",), 0, "integer noise"),
+        ("TaskSpecification", ("input_kind",), "words", "input kind"),
         ("TaskSpecification", ("title",), "", "empty title"),
         ("TaskSpecification", ("title",), "x" * 257, "long title"),
         ("TaskSpecification", ("reward_wei",), 2**96, "wei"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +15,9 @@ from omnilytics.foundation.errors import (
     ModelError,
     VerificationError,
 )
-from omnilytics.learning.calibration import calibrate, clipping_rate
+from omnilytics.learning.calibration import Calibration, calibrate, clipping_rate
 from omnilytics.learning.datasets import Batch, load_market_data, owner_batch
-from omnilytics.learning.encoding import Layout, clip_to_unit
+from omnilytics.learning.encoding import Layout
 from omnilytics.learning.gradients import compute_gradients
 from omnilytics.learning.models import build_model
 from omnilytics.learning.presets import PRESETS
@@ -90,7 +92,7 @@ def test_batches_that_do_not_fit() -> None:
         (Batch(good.inputs, np.zeros((4, 1), dtype=np.int64)), "one int64 class"),
         (Batch(good.inputs, good.labels.astype(np.float32)), "one int64 class"),
         (Batch(good.inputs * np.float32(np.nan), good.labels), "not finite"),
-        (Batch(good.inputs.astype(np.float64), good.labels), "not finite float32"),
+        (Batch(cast("Any", good.inputs.astype(np.float64)), good.labels), "not finite float32"),
     ):
         with pytest.raises(ModelError, match=words):
             compute_gradients(artefact, batch, Loss.CROSS_ENTROPY)
@@ -108,7 +110,7 @@ def test_layout_there_and_back() -> None:
     graph = small_trainer().graph
     scales = {tensor.name: 0.5 + index for index, tensor in enumerate(graph.tensors)}
     layout = Layout.of(graph, scales)
-    assert layout.length == graph.parameter_count == sum(layout.component_lengths)
+    assert layout.length == graph.parameter_count
     draw = np.random.default_rng(2)
     gradients = {t.name: draw.normal(size=t.shape).astype(np.float32) for t in graph.tensors}
     vector = layout.flatten(gradients)
@@ -120,7 +122,6 @@ def test_layout_there_and_back() -> None:
     mean = layout.mean_of_sum(total, fraction_bits=FRACTION_BITS, accepted=3)
     for index, (name, tensor) in enumerate(mean.items()):
         np.testing.assert_allclose(tensor, gradients[name], atol=(0.5 + index) * 2**-17)
-    assert Layout.from_dict(layout.as_dict()) == layout
     layout.matches(graph)
 
 
@@ -151,39 +152,6 @@ def test_layout_refusals() -> None:
         other.matches(graph)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"names": ["a", "a"]},
-        {"names": "ab"},
-        {"names": [1, 2]},
-        {"shapes": [[2]]},
-        {"shapes": [[2], [0]]},
-        {"shapes": [[2], 3]},
-        {"shapes": [[2], [True]]},
-        {"scales": [1.0, "1"]},
-        {"scales": [1.0, float("nan")]},
-        {"scales": [1, 1.0]},
-        {"more": 1},
-    ],
-)
-def test_layout_from_hostile_fields(changes: dict[str, object]) -> None:
-    fields = {"names": ["a", "b"], "shapes": [[2], [3, 1]], "scales": [1.0, 2.0]}
-    assert Layout.from_dict(fields).length == 5
-    with pytest.raises(MalformedError):
-        Layout.from_dict({**fields, **changes})
-
-
-def test_clip_to_unit() -> None:
-    vector = np.array([3.0, 4.0])
-    clipped, norm = clip_to_unit(vector)
-    assert norm == 5
-    np.testing.assert_allclose(clipped, [0.6, 0.8])
-    same, norm = clip_to_unit(vector / 10)
-    assert norm == 0.5
-    np.testing.assert_array_equal(same, vector / 10)
-
-
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 def test_step_is_the_optimisers(optimiser: str) -> None:
     trainer, other = small_trainer(optimiser), small_trainer(optimiser)
@@ -201,7 +169,7 @@ def test_step_is_the_optimisers(optimiser: str) -> None:
         plain.step()
     for name, weight in trainer.weights().items():
         np.testing.assert_allclose(weight, other.weights()[name], atol=1e-6)
-    with pytest.raises(ModelError, match="missing"):
+    with pytest.raises(ModelError, match="not the task's"):
         trainer.step({})
     with pytest.raises(ConfigError, match="unknown optimiser"):
         small_trainer("lion")
@@ -223,16 +191,19 @@ def test_calibration() -> None:
     trainer = small_trainer()
     before = trainer.weights()
     data = load_market_data("breast-cancer", owners=5, seed=2)
-    arguments = {"owners": 5, "batch_size": 16, "rounds": 6, "seed": 2}
-    result = calibrate(trainer, data.sample, **arguments)
-    assert result == calibrate(trainer, data.sample, **arguments)
+
+    def measure(sample: Batch) -> Calibration:
+        return calibrate(trainer, sample, owners=5, batch_size=16, rounds=6, seed=2)
+
+    result = measure(data.sample)
+    assert result == measure(data.sample)
     for name, weight in trainer.weights().items():
         np.testing.assert_array_equal(weight, before[name])
     assert 0 < result.batches_measured <= 2 * 6 * (5 + 8)
     assert all(result.scales[name] > norm > 0 for name, norm in result.largest_norms.items())
     assert 0 <= result.clipping_rate < 0.2
     with pytest.raises(ConfigError, match="sample is too small"):
-        calibrate(trainer, batch_of(3), **arguments)
+        measure(batch_of(3))
 
 
 def test_prediction_is_made_on_data_that_the_scales_have_not_seen() -> None:
@@ -266,8 +237,11 @@ def test_calibration_needs_gradients() -> None:
 
 def test_clipping_rate() -> None:
     norms = np.array([[3.0, 4.0], [0.3, 0.4]])
-    assert clipping_rate(norms, np.array([5.01, 5.01])) == 0
-    assert clipping_rate(norms, np.array([4.9, 4.9])) == 0.5
+    one, two = [slice(0, 2)], [slice(0, 1), slice(1, 2)]
+    assert clipping_rate(norms, np.array([5.01, 5.01]), one) == 0
+    assert clipping_rate(norms, np.array([4.9, 4.9]), one) == 0.5
+    assert clipping_rate(norms, np.array([4.9, 4.9]), two) == 0
+    assert clipping_rate(norms, np.array([4.9, 3.9]), two) == 0.5
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -304,9 +278,10 @@ def test_market_run_equals_plain_run(name: str) -> None:
             layout.matches(artefact.graph)
             batch = owner_batch(shard, owner=owner, round_number=number, size=size, seed=seed)
             gradients = compute_gradients(artefact, batch, Loss.CROSS_ENTROPY)
-            vector, norm = clip_to_unit(layout.flatten(gradients))
-            norms.append(norm)
-            total += np.rint(vector * 2**FRACTION_BITS).astype(np.int64)
+            vector = layout.flatten(gradients)
+            norms.append(float(np.linalg.norm(vector)))
+            clipped = vector / max(norms[-1], 1.0)
+            total += np.rint(clipped * 2**FRACTION_BITS).astype(np.int64)
         mean = layout.mean_of_sum(total, fraction_bits=FRACTION_BITS, accepted=10)
         trainer.step(secret.recover(mean))
     want = train_plain(plain, data, rounds=rounds, batch_size=size, seed=seed)[-1]

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from omnilytics import __version__
-from omnilytics.cli import account, bench, config, data, demo, devnet, doctor, market, server, task
+from omnilytics.cli import (
+    account,
+    audit,
+    bench,
+    config,
+    data,
+    demo,
+    devnet,
+    doctor,
+    market,
+    server,
+    task,
+)
 from omnilytics.cli.output import narrate
 
 application = typer.Typer(
@@ -27,6 +39,7 @@ application.add_typer(market.application, name="market")
 application.add_typer(task.application, name="task")
 application.add_typer(data.application, name="data")
 application.add_typer(config.application, name="config")
+application.add_typer(audit.application, name="audit")
 application.add_typer(bench.application, name="bench")
 application.add_typer(devnet.application, name="devnet")
 

@@ -20,7 +20,7 @@ from omnilytics.foundation.errors import (
     VerificationError,
 )
 from omnilytics.foundation.units import Round, TaskId, Wei
-from omnilytics.learning.carried import Module, fill_gradients
+from omnilytics.learning.carried import Module, fill_gradients, fill_statistics
 from omnilytics.roles import model_owner as role
 from omnilytics.roles.model_owner.owner import Gradients
 from omnilytics.wire.task_specification import TaskSpecification
@@ -40,16 +40,23 @@ class BoughtRound:
     """How many owners' gradients are in the mean."""
     gradients: Gradients
     """Mean gradient by parameter name, float64 arrays."""
+    statistics: Gradients
+    """New running statistics by buffer name, where the module has batch normalisation."""
+    loss: float | None
+    """Mean loss over the owners' samples, in the profile noise; None in others."""
     lying_servers: tuple[int, ...]
     """Servers whose share of the sum was wrong; it was corrected."""
 
     def fill_gradients(self, net: Module) -> None:
-        """Set `.grad` of the module's parameters to the mean gradient.
+        """Set `.grad` of the module's parameters, and its running statistics.
+
+        Again it sets the same values.
 
         Raises:
             ModelError: The module's parameters are not the task's.
         """
         fill_gradients(net, self.gradients)
+        fill_statistics(net, self.statistics)
 
 
 class BoughtTask:
@@ -211,10 +218,13 @@ class BoughtTask:
             break
         self._voided = 0
         self._tell("recovered", f"round {number}: {found.accepted_count} owners", number)
+        model = self._owner.model
         return BoughtRound(
             number=number,
             owners=found.accepted_count,
-            gradients=self._owner.model.parameter_gradients(found.gradients),
+            gradients=model.parameter_gradients(found.gradients),
+            statistics=model.statistics_after(found.differences),
+            loss=found.loss,
             lying_servers=found.lying_servers,
         )
 

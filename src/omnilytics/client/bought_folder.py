@@ -17,8 +17,7 @@ from omnilytics.foundation.logging import register_secrets
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Hash32, Round
 from omnilytics.perturbation.artefact import Tensors
-from omnilytics.perturbation.gauge import GaugeStructure
-from omnilytics.perturbation.secret import GaugeSecret, restore_secret
+from omnilytics.perturbation.round_secret import Record
 from omnilytics.transport.hpke import HpkeKey
 from omnilytics.wire import cbor
 from omnilytics.wire.hashing import content_hash
@@ -87,17 +86,15 @@ class BoughtFolder:
 
     # rounds: see roles.model_owner.RoundKeeper
 
-    def keep(self, round_number: Round, secret: GaugeSecret, artefact: bytes) -> None:
+    def keep(self, round_number: Round, secret: Record, artefact: bytes) -> None:
         """Keep a round's secret and artefact; forget those of rounds before the last."""
-        record = {"artefact": artefact, "secret": secret.record()}
+        record = {"artefact": artefact, "secret": secret}
         files.write_file(self._round(round_number), cbor.encode(record))
         for place in self.path.glob("round-*"):
             if place.name < self._round(Round(max(0, round_number - 1))).name:
                 place.unlink(missing_ok=True)
 
-    def kept(
-        self, round_number: Round, structure: GaugeStructure
-    ) -> tuple[GaugeSecret, bytes] | None:
+    def kept(self, round_number: Round) -> tuple[Record, bytes] | None:
         """Return secret and artefact of a round, or None."""
         content = files.read_file(self._round(round_number))
         if content is None:
@@ -105,7 +102,7 @@ class BoughtFolder:
         record = cbor.decode(content, max_bytes=len(content))
         if not isinstance(record, dict) or record.keys() != {"artefact", "secret"}:
             raise MalformedError("a kept round is damaged", got=self._round(round_number))
-        return restore_secret(structure, record["secret"]), bytes(record["artefact"])
+        return record["secret"], bytes(record["artefact"])
 
     def _round(self, round_number: Round) -> Path:
         return self.path / f"round-{round_number:06d}"

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
+import numpy as np
+
 from omnilytics.client.bought import BoughtTask
 from omnilytics.client.bought_folder import BoughtFolder
 from omnilytics.client.connection import Closing, Connection, client_settings, open_connection
-from omnilytics.client.drafting import changed_terms, complete, make_specification
+from omnilytics.client.drafting import changed_terms, complete, draft_profile, make_specification
 from omnilytics.client.events import Event, OnEvent, ignore
 from omnilytics.client.files import FolderLock
 from omnilytics.client.terms import Terms
@@ -23,7 +25,9 @@ from omnilytics.learning.carried import CarriedModel, Module
 from omnilytics.learning.datasets import Batch
 from omnilytics.learning.training import OptimiserSettings, Trainer
 from omnilytics.learning.user_data import collect
+from omnilytics.perturbation.graph import InputKind
 from omnilytics.perturbation.losses import Loss
+from omnilytics.perturbation.profiles import Profile
 from omnilytics.roles import model_owner as role
 from omnilytics.roles.task_view import chain_terms
 from omnilytics.wire.task_specification import TaskSpecification
@@ -116,13 +120,16 @@ class ModelOwner(Closing):
         if "sample" not in chosen:
             raise UsageError("no sample was given", hint="sample= some data of your own")
         sample = collect(chosen["sample"], most=MOST_SAMPLES)
-        model = CarriedModel(net, input_shape=sample.inputs.shape[1:])
+        kind = InputKind.TOKENS if sample.inputs.dtype == np.int64 else InputKind.NUMBERS
+        model = CarriedModel(net, input_shape=sample.inputs.shape[1:], input_kind=kind)
         old, task = self._published(folder)
-        scales, rate = self._scales(model, sample, chosen, old)
+        profile = draft_profile(chosen, model.graph, old, self.connection.randomness)
+        scales, rate = self._scales(model, sample, chosen, profile, old)
         specification = make_specification(
             chosen,
             self.connection.market,
             graph=model.graph,
+            profile=profile,
             scales=scales,
             model_owner=self.connection.key.address,
             hpke_key=folder.hpke_key(self.connection.randomness).public,
@@ -188,7 +195,11 @@ class ModelOwner(Closing):
     def _open(
         self, net: Module, folder: BoughtFolder, specification: TaskSpecification
     ) -> BoughtTask:
-        model = CarriedModel(net, input_shape=specification.input_shape)
+        model = CarriedModel(
+            net,
+            input_shape=specification.input_shape,
+            input_kind=InputKind(specification.input_kind),
+        )
         kept = folder.model()
         if kept is None:
             folder.keep_model(model.state(), 0)
@@ -220,7 +231,12 @@ class ModelOwner(Closing):
         )
 
     def _scales(
-        self, model: CarriedModel, sample: Batch, terms: Terms, old: TaskSpecification | None
+        self,
+        model: CarriedModel,
+        sample: Batch,
+        terms: Terms,
+        profile: Profile,
+        old: TaskSpecification | None,
     ) -> tuple[dict[str, float], float | None]:
         if old is not None:
             slots = (slot for component in old.components for slot in component.tensors)
@@ -229,7 +245,9 @@ class ModelOwner(Closing):
             return dict(terms["scales"]), None
         loss, size = _loss(terms["loss"]), terms["batch_size"]
         if terms["calibration"] == "weights":
-            scales = scales_without_training(model, sample, loss=loss, batch_size=size, seed=_SEED)
+            scales = scales_without_training(
+                model, sample, loss=loss, batch_size=size, seed=_SEED, profile=profile
+            )
             rate = None
         elif terms["calibration"] == "training":
             trainer = Trainer(
@@ -237,6 +255,7 @@ class ModelOwner(Closing):
                 input_shape=model.graph.input_shape,
                 loss=loss,
                 optimiser=OptimiserSettings("adam", terms["learning_rate"]),
+                input_kind=model.graph.input_kind,
             )
             measured = calibrate(
                 trainer,
@@ -245,6 +264,7 @@ class ModelOwner(Closing):
                 batch_size=size,
                 rounds=min(terms["rounds"], MOST_SIMULATED_ROUNDS),
                 seed=_SEED,
+                profile=profile,
             )
             scales, rate = measured.scales, measured.clipping_rate
         else:

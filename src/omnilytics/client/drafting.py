@@ -9,21 +9,31 @@ from typing import Any, cast
 from omnilytics.chain.reader import MarketReader
 from omnilytics.client.terms import Amount, Terms
 from omnilytics.foundation.amounts import parse_wei
-from omnilytics.foundation.errors import MalformedError, UsageError
+from omnilytics.foundation.errors import MalformedError, ModelError, UsageError
+from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Address, Wei
+from omnilytics.perturbation.draws import uniform
 from omnilytics.perturbation.graph import Graph
+from omnilytics.perturbation.losses import Loss
+from omnilytics.perturbation.profiles import Profile, ProfileName, messages
 from omnilytics.validity.statement import TESTS
 from omnilytics.wire.task_specification import (
     ETHER_TOKEN,
     Admission,
     CommitteeMember,
+    Component,
     TaskSpecification,
+    TensorSlot,
     Windows,
 )
 
 FRACTIONAL_BITS = 16
 DEFAULTS: Terms = {
     "loss": "cross_entropy",
+    "profile": "gauge",
+    "magnitude_bits": 2,
+    "noise_groups": 1,
+    "noise_scale": 0.01,
     "name": "task",
     "description": "",
     "preprocessing": "",
@@ -97,6 +107,7 @@ def make_specification(
     market: MarketReader,
     *,
     graph: Graph,
+    profile: Profile,
     scales: Mapping[str, float],
     model_owner: Address,
     hpke_key: bytes,
@@ -133,8 +144,13 @@ def make_specification(
                 "errors": errors,
                 "tests": TESTS,
                 "fractional_bits": FRACTIONAL_BITS,
-                "components": (_component(graph, scales),),
-                "profile": "gauge",
+                "components": draft_components(graph, profile, scales),
+                "profile": profile.name.value,
+                "magnitude_bits": profile.magnitude_bits,
+                "noise_groups": profile.noise_groups,
+                "noise_factors": profile.noise_factors,
+                "noise_scale": profile.noise_scale,
+                "input_kind": graph.input_kind.value,
                 "input_shape": graph.input_shape,
                 "preprocessing": terms["preprocessing"],
                 "loss": str(terms["loss"]),
@@ -169,7 +185,7 @@ def read_address(text: str) -> Address:
 
 def changed_terms(new: TaskSpecification, old: TaskSpecification) -> list[str]:
     """Return the fields that differ, but for what is measured or read from the chain."""
-    same = {"components", "committee"}
+    same = {"components", "committee", "noise_factors"}
     return [
         name
         for name in TaskSpecification.model_fields
@@ -219,11 +235,66 @@ def _windows(terms: Terms, errors: int) -> Windows:
     return Windows.from_plain(values)
 
 
-def _component(graph: Graph, scales: Mapping[str, float]) -> dict[str, object]:
-    for name in scales.keys() ^ {tensor.name for tensor in graph.tensors}:
+def draft_profile(
+    terms: Terms, graph: Graph, old: TaskSpecification | None, randomness: Randomness
+) -> Profile:
+    """Return the profile of complete terms; its public factors of noise are drawn here.
+
+    Args:
+        terms: Complete.
+        graph: The traced graph.
+        old: What is published already, whose factors stay.
+        randomness: For the factors; they are no secret.
+
+    Raises:
+        UsageError: The graph or the loss cannot have the profile.
+    """
+    try:
+        name = ProfileName(terms["profile"])
+    except ValueError:
+        raise UsageError(
+            "unknown profile", got=str(terms["profile"])[:60], want=" or ".join(ProfileName)
+        ) from None
+    try:
+        if name is ProfileName.SCALES:
+            return Profile(name=name, magnitude_bits=terms["magnitude_bits"])
+        if name is ProfileName.GAUGE:
+            return Profile()
+        if str(terms["loss"]) != Loss.MSE.value:
+            raise UsageError("the profile noise needs the loss mse", got=str(terms["loss"]))
+        outputs = graph.output_shape[-1]
+        # Between 0.5 and 1.5: no output goes without, none drowns the others.
+        drawn = tuple(float(each) for each in 0.5 + uniform(outputs, randomness))
+        profile = Profile(
+            name=name,
+            noise_groups=terms["noise_groups"],
+            noise_factors=drawn if old is None else old.noise_factors,
+            noise_scale=float(terms["noise_scale"]),
+        )
+        messages(graph, profile)
+    except ModelError as error:
+        raise UsageError(error.message, got=error.got, want=error.want, hint=error.hint) from None
+    return profile
+
+
+def draft_components(
+    graph: Graph, profile: Profile, scales: Mapping[str, float]
+) -> tuple[Component, ...]:
+    """Return the components of what owners send, with their published scales.
+
+    Raises:
+        UsageError: Scales of other messages than these.
+    """
+    parts = messages(graph, profile)
+    for name in scales.keys() ^ {name for part in parts.values() for name in part}:
         raise UsageError("scales are not those of the module", got=str(name)[:80])
-    tensors = tuple(
-        {"name": tensor.name, "shape": tensor.shape, "scale": float(scales[tensor.name])}
-        for tensor in graph.tensors
+    return tuple(
+        Component(
+            name=component,
+            tensors=tuple(
+                TensorSlot(name=name, shape=shape, scale=float(scales[name]))
+                for name, shape in part.items()
+            ),
+        )
+        for component, part in parts.items()
     )
-    return {"name": "gradient", "tensors": tensors}

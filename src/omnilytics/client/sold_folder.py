@@ -12,7 +12,7 @@ import numpy as np
 
 from omnilytics.client import files
 from omnilytics.foundation.errors import MalformedError
-from omnilytics.foundation.units import Round
+from omnilytics.foundation.units import Round, TaskId
 from omnilytics.protocol.context import RoundContext
 from omnilytics.roles.data_owner import Sent
 from omnilytics.wire import cbor
@@ -73,6 +73,14 @@ class SoldFolder:
         if (folder / "certificate").exists():
             sent.certificate = self._read(Certificate, folder / "certificate")
         return sent
+
+    def keep_frozen(self, task: TaskId, content: bytes) -> None:
+        """Keep the task's frozen weights, which are public."""
+        files.write_file(self.path / "frozen", content)
+
+    def frozen(self, task: TaskId) -> bytes | None:
+        """Return the frozen weights that are kept, or None."""
+        return files.read_file(self.path / "frozen")
 
     def forget(self, round_number: Round) -> None:
         """Delete what is kept of rounds up to this one."""

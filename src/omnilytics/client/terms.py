@@ -20,6 +20,14 @@ class Terms(TypedDict, total=False):
     sample: Any
     """The buyer's own data (Dataset, DataLoader, NumPy pair), for the scales; it never travels."""
     loss: Literal["cross_entropy", "mse", "binary_cross_entropy"]
+    profile: Literal["gauge", "scales", "noise"]
+    """How the model is perturbed: see docs/perturbation-profiles.md."""
+    magnitude_bits: int
+    """Of the profile scales: they are 2^u with u in -magnitude_bits .. magnitude_bits."""
+    noise_groups: int
+    """Of the profile noise: into how many groups the outputs are shared out, 1 to 4."""
+    noise_scale: float
+    """Of the profile noise: how large it is; one owner's harm grows with its square."""
     name: str
     """Folder of the task's state, and its title unless one is given."""
     title: str

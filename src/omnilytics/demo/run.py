@@ -180,7 +180,7 @@ class _Run:
         if settled is None:
             return False, ([], {}, {})
         recovered = await self._market.model_owner.recover(settled.round)
-        self._market.trainer.step(recovered.gradients)
+        self._market.trainer.step(recovered.gradients | recovered.differences)
         accepted, rejected, named = await self._verdict(settled)
         vectors = [contributions[owner].vector for owner in accepted]
         exact = bool(np.array_equal(recovered.total, np.sum(vectors, axis=0)))

@@ -1,12 +1,14 @@
 """Choosing the published scales on the model owner's own sample, before a task is opened.
 
-An honest owner's scaled vector must have L2 norm at most 1, in every round, or it is clipped. Norms
+Every component of an honest owner's scaled vector must have L2 norm at most 1, in every round, or
+all of it is shortened. Norms
 of gradients grow several-fold while a model learns (and most on data it has not seen), so a first
 batch is no guide. Here a copy is trained as the market would train it, on one half of the sample,
 and norms are measured on both halves in every round; then with the halves swapped. Rounds after
 the one with the lowest held-out loss do not count: from there on the copy overfits half a sample,
-as the market's model will not. The scale of a tensor is its largest norm seen, times one factor
-that puts the longest whole vector at 1 / `MARGIN`. The bound limits what one owner can do to the
+as the market's model will not. The scale of a message is its largest norm seen, times one factor
+that puts a component's longest vector at 1 / `MARGIN`; under the profile's own secrets, since
+magnitudes and noise change norms. The bound limits what one owner can do to the
 mean, so room is not free. It is a forecast from a small sample, not a guarantee: a clipped vector
 is shortened, nothing else.
 
@@ -17,6 +19,7 @@ clipped; the median was 0.27 and 0.15. With SGD at most 0.5% of a run's vectors 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +31,10 @@ from omnilytics.learning.datasets import Batch, owner_batch
 from omnilytics.learning.gradients import compute_gradients
 from omnilytics.learning.training import Trainer, mean_gradients
 from omnilytics.perturbation.artefact import Artefact, Tensors
+from omnilytics.perturbation.gauge import analyse
 from omnilytics.perturbation.losses import Loss
+from omnilytics.perturbation.profiles import GAUGE, Profile, messages
+from omnilytics.perturbation.round_secret import RoundSecret, sample_round_secret
 
 MARGIN = 1.25
 ROOM = 4.0
@@ -45,8 +51,8 @@ class Calibration:
     """The scales, and what they were derived from.
 
     Attributes:
-        scales: Positive scale of each tensor, to be published.
-        largest_norms: Largest norm of each tensor's gradient that was seen.
+        scales: Positive scale of each message, to be published.
+        largest_norms: Largest norm of each message that was seen.
         clipping_rate: Predicted share (0 to 1) of honest vectors that will be clipped: scales
             from one half's run, tried on held-out batches of the other's.
         batches_measured: How many gradients the scales rest on.
@@ -59,7 +65,14 @@ class Calibration:
 
 
 def calibrate(
-    trainer: Trainer, sample: Batch, *, owners: int, batch_size: int, rounds: int, seed: int
+    trainer: Trainer,
+    sample: Batch,
+    *,
+    owners: int,
+    batch_size: int,
+    rounds: int,
+    seed: int,
+    profile: Profile = GAUGE,
 ) -> Calibration:
     """Return scales for a task of this size; the trainer is left untouched.
 
@@ -69,7 +82,8 @@ def calibrate(
         owners: Data owners expected in a round (only the first 16 are simulated).
         batch_size: Samples per owner and round.
         rounds: Rounds of the task.
-        seed: Public seed of the batches.
+        seed: Public seed of the batches, and of the secrets that are simulated.
+        profile: The task's profile.
 
     Raises:
         ConfigError: If the sample is too small.
@@ -79,25 +93,31 @@ def calibrate(
         raise ConfigError(
             "the sample is too small", got=len(sample), want=f">= {_SMALLEST_SAMPLE} samples"
         )
-    plan = _Plan(min(owners, _MOST_OWNERS), batch_size, rounds, seed)
+    plan = _Plan(min(owners, _MOST_OWNERS), batch_size, rounds, seed, profile)
     halves = _halves(sample, seed)
     runs = [_measure(trainer, seen, unseen, plan) for seen, unseen in (halves, halves[::-1])]
     norms = np.concatenate([part for run in runs for part in run])
-    names = [tensor.name for tensor in trainer.graph.tensors]
+    parts = _Parts.of(trainer, profile)
     rates = [
-        clipping_rate(runs[other][1], _scales(np.concatenate(runs[one])))
+        clipping_rate(runs[other][1], parts.scales(np.concatenate(runs[one])), parts.slices)
         for one, other in ((0, 1), (1, 0))
     ]
     return Calibration(
-        scales=dict(zip(names, map(float, _scales(norms)), strict=True)),
-        largest_norms=dict(zip(names, map(float, norms.max(axis=0)), strict=True)),
+        scales=parts.named(parts.scales(norms)),
+        largest_norms=parts.named(norms.max(axis=0)),
         clipping_rate=float(np.mean(rates)),
         batches_measured=len(norms),
     )
 
 
 def scales_without_training(
-    model: CarriedModel, sample: Batch, *, loss: Loss, batch_size: int, seed: int
+    model: CarriedModel,
+    sample: Batch,
+    *,
+    loss: Loss,
+    batch_size: int,
+    seed: int,
+    profile: Profile = GAUGE,
 ) -> dict[str, float]:
     """Return scales from gradients at the present weights alone, with room to grow.
 
@@ -109,29 +129,72 @@ def scales_without_training(
         sample: The model owner's own data.
         loss: The task's loss.
         batch_size: Samples per owner and round.
-        seed: Public seed of the batches.
+        seed: Public seed of the batches, and of the secrets that are simulated.
+        profile: The task's profile.
 
     Raises:
         ModelError: If a gradient is not finite, or all are zero.
     """
-    artefact = Artefact(model.graph, model.weights())
-    batches = (
-        owner_batch(sample, owner=owner, round_number=0, size=batch_size, seed=seed)
-        for owner in range(_MOST_OWNERS)
-    )
-    norms = np.array([_norms(compute_gradients(artefact, batch, loss)) for batch in batches])
-    names = [tensor.name for tensor in model.graph.tensors]
-    return dict(zip(names, map(float, _scales(norms) * ROOM / MARGIN), strict=True))
+    simulated = _Simulated(model, loss, profile, seed)
+    norms = []
+    for owner in range(_MOST_OWNERS):
+        batch = owner_batch(sample, owner=owner, round_number=0, size=batch_size, seed=seed)
+        artefact = model.artefact(simulated.secret())
+        norms.append(_norms(compute_gradients(artefact, batch, loss, profile)))
+    parts = _Parts.of(model, profile)
+    return parts.named(parts.scales(np.array(norms)) * ROOM / MARGIN)
 
 
-def clipping_rate(norms: Norms, scales: Norms) -> float:
-    """Return the share of vectors longer than 1.
+def clipping_rate(norms: Norms, scales: Norms, slices: Sequence[slice]) -> float:
+    """Return the share of vectors with a component longer than 1.
 
     Args:
-        norms: Norm of every tensor's gradient, shape (vectors, tensors).
-        scales: Shape (tensors,).
+        norms: Norm of every message, shape (vectors, messages).
+        scales: Shape (messages,).
+        slices: Which messages each component has.
     """
-    return float((np.linalg.norm(norms / scales, axis=1) > 1).mean())
+    scaled = norms / scales
+    lengths = [np.linalg.norm(scaled[:, part], axis=1) for part in slices]
+    return float((np.max(lengths, axis=0) > 1).mean())
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The messages of a profile: their names, and which of them are one component."""
+
+    names: tuple[str, ...]
+    slices: tuple[slice, ...]
+
+    @classmethod
+    def of(cls, model: CarriedModel, profile: Profile) -> _Parts:
+        names: list[str] = []
+        slices = []
+        for part in messages(model.graph, profile).values():
+            slices.append(slice(len(names), len(names) + len(part)))
+            names += part
+        return cls(tuple(names), tuple(slices))
+
+    def named(self, values: Norms) -> dict[str, float]:
+        return dict(zip(self.names, map(float, values), strict=True))
+
+    def scales(self, norms: Norms) -> Norms:
+        """Return the scale of every message, component by component."""
+        return np.concatenate([_scales(norms[:, part]) for part in self.slices])
+
+
+class _Simulated:
+    """Secrets for simulated rounds: they protect nothing and follow from the public seed."""
+
+    def __init__(self, model: CarriedModel, loss: Loss, profile: Profile, seed: int) -> None:
+        self._model, self.loss, self._profile = model, loss, profile
+        self._structure = analyse(model.graph)
+        self._generator = np.random.default_rng([seed, 3])
+
+    def bytes(self, count: int) -> bytes:
+        return self._generator.bytes(count)
+
+    def secret(self) -> RoundSecret:
+        return sample_round_secret(self._model.graph, self._structure, self._profile, self)
 
 
 def _halves(sample: Batch, seed: int) -> tuple[Batch, Batch]:
@@ -146,35 +209,39 @@ class _Plan:
     batch_size: int
     rounds: int
     seed: int
+    profile: Profile
 
 
 def _measure(trainer: Trainer, seen: Batch, unseen: Batch, plan: _Plan) -> tuple[Norms, Norms]:
     """Train a copy on `seen`; return the norms on it and on `unseen`, (vectors, tensors) each."""
     copied = trainer.fresh_copy()
+    simulated = _Simulated(copied, copied.loss, plan.profile, plan.seed)
     on_seen: list[list[list[float]]] = []
     on_unseen: list[list[list[float]]] = []
     losses: list[float] = []
     for number in range(1, plan.rounds + 1):
-        steps = _gradients(copied, seen, plan.owners, number, plan)
+        secret = simulated.secret()
+        artefact = copied.artefact(secret)
+        steps = _sent(artefact, seen, plan.owners, number, plan, copied.loss)
         on_seen.append([_norms(step) for step in steps])
-        held_out = _gradients(copied, unseen, _HELD_OUT_BATCHES, number, plan)
-        on_unseen.append([_norms(gradients) for gradients in held_out])
+        held_out = _sent(artefact, unseen, _HELD_OUT_BATCHES, number, plan, copied.loss)
+        on_unseen.append([_norms(sent) for sent in held_out])
         losses.append(copied.evaluate(unseen).loss)
-        copied.step(mean_gradients(steps))
+        recovered = secret.recover(mean_gradients(steps))
+        copied.step(recovered.gradients | recovered.differences)
     useful = int(np.argmin(losses)) + 1
     return np.concatenate(on_seen[:useful]), np.concatenate(on_unseen[:useful])
 
 
-def _gradients(
-    trainer: Trainer, data: Batch, count: int, number: int, plan: _Plan
+def _sent(
+    artefact: Artefact, data: Batch, count: int, number: int, plan: _Plan, loss: Loss
 ) -> list[Tensors]:
-    """Return the gradients of `count` owners that all draw their batches from `data`."""
-    artefact = Artefact(trainer.graph, trainer.weights())
+    """Return what `count` owners send that all draw their batches from `data`."""
     batches = (
         owner_batch(data, owner=owner, round_number=number, size=plan.batch_size, seed=plan.seed)
         for owner in range(count)
     )
-    return [compute_gradients(artefact, batch, trainer.loss) for batch in batches]
+    return [compute_gradients(artefact, batch, loss, plan.profile) for batch in batches]
 
 
 def _norms(gradients: Tensors) -> list[float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -17,8 +18,10 @@ from torch import nn
 
 from omnilytics.foundation.errors import ModelError
 from omnilytics.learning.tracing import trace_module
-from omnilytics.perturbation.artefact import Tensors
+from omnilytics.perturbation.artefact import NOTHING_FROZEN, Artefact, Tensors, encode_frozen
 from omnilytics.perturbation.graph import Dtype, Graph, InputKind
+from omnilytics.perturbation.round_secret import RoundSecret
+from omnilytics.wire.hashing import content_hash
 
 FloatArray = NDArray[np.floating[Any]]
 Module = nn.Module
@@ -84,6 +87,23 @@ class CarriedModel:
         with torch.no_grad():
             for name, values in state.items():
                 tensors[name].copy_(torch.from_numpy(np.array(values, dtype=np.float32)))
+
+    def artefact(self, secret: RoundSecret | None = None) -> Artefact:
+        """Return what is published with a secret; without one, the network as it is."""
+        graph = self.graph if secret is None else secret.published_graph
+        weights = self.weights(graph.dtype)
+        content = self.frozen_content(graph.dtype)
+        return Artefact(
+            graph,
+            weights if secret is None else secret.perturb(weights),
+            NOTHING_FROZEN if content is None else content_hash(content),
+        )
+
+    def frozen_content(self, dtype: Dtype = Dtype.FLOAT32) -> bytes | None:
+        """Return the frozen weights as they are published once, or None where there are none."""
+        if not self.graph.frozen:
+            return None
+        return encode_frozen(replace(self.graph, dtype=dtype), self.weights(dtype))
 
     def parameter_gradients(self, gradients: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Return gradients by the module's parameters from those of the graph's trained tensors.

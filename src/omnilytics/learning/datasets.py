@@ -39,9 +39,14 @@ Labels = NDArray[np.int64] | NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples, float32 (n, *input_shape), and their classes, int64 (n,), or float32 targets."""
+    """Samples and their classes or targets.
 
-    inputs: NDArray[np.float32]
+    Attributes:
+        inputs: float32 (n, *input_shape), or int64 tokens (n, tokens).
+        labels: Classes, int64 (n,) or (n, tokens); or float32 targets.
+    """
+
+    inputs: NDArray[np.float32] | NDArray[np.int64]
     labels: Labels
 
     def __len__(self) -> int:

@@ -1,8 +1,9 @@
 """Between gradients by tensor name and the one vector that is shared (protocol.md section 2).
 
-A task publishes one positive scale per tensor; dividing by them makes honest vectors have L2 norm
-at most 1. The default profile is norm-preserving, so this bound on what is shared is a bound on the
-true gradient. Rounding to integers is `algebra.fixed_point`'s; here all is float64.
+A task publishes one positive scale per message; dividing by them makes each component of an
+honest vector have L2 norm at most 1. The default profile is norm-preserving, so the bound on what
+is shared is a bound on the true gradient. Rounding to integers is `algebra.fixed_point`'s; here all
+is float64.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from omnilytics.foundation.errors import MalformedError, ModelError, VerificationError
 from omnilytics.perturbation.graph import Graph
+from omnilytics.perturbation.profiles import GAUGE, Profile, messages
 
 FloatArray = NDArray[np.floating[Any]]
 Vector = NDArray[np.float64]
@@ -27,7 +29,7 @@ class Layout:
     """Where each tensor lies in the vector, and by what it is divided.
 
     Attributes:
-        names: Tensor names, in the graph's order.
+        names: Names of messages (tensors), component by component.
         shapes: Their shapes.
         scales: Their published scales, positive and finite.
     """
@@ -44,15 +46,20 @@ class Layout:
                 raise MalformedError("a scale is not a positive number", got=scale, tensor=name)
 
     @classmethod
-    def of(cls, graph: Graph, scales: Mapping[str, float]) -> Layout:
-        """Return the layout of `graph` with the given scale for each of its tensors."""
-        for tensor in graph.tensors:
-            if tensor.name not in scales:
-                raise ModelError("a tensor has no scale", tensor=tensor.name)
+    def of(cls, graph: Graph, scales: Mapping[str, float], profile: Profile = GAUGE) -> Layout:
+        """Return the layout of what an owner sends, with the given scale for each message.
+
+        Raises:
+            ModelError: A message has no scale, or the graph cannot have the profile.
+        """
+        shapes = _shapes(graph, profile)
+        for name in shapes:
+            if name not in scales:
+                raise ModelError("a tensor has no scale", tensor=name)
         return cls(
-            names=tuple(tensor.name for tensor in graph.tensors),
-            shapes=tuple(tensor.shape for tensor in graph.tensors),
-            scales=tuple(float(scales[tensor.name]) for tensor in graph.tensors),
+            names=tuple(shapes),
+            shapes=tuple(shapes.values()),
+            scales=tuple(float(scales[name]) for name in shapes),
         )
 
     @property
@@ -60,15 +67,9 @@ class Layout:
         """D, the number of entries of the vector."""
         return sum(prod(shape) for shape in self.shapes)
 
-    @property
-    def component_lengths(self) -> tuple[int, ...]:
-        """Lengths of the components: the gradient alone, in the norm-preserving profile."""
-        return (self.length,)
-
-    def matches(self, graph: Graph) -> None:
-        """Raise `VerificationError` unless this is a layout of exactly `graph`'s tensors."""
-        tensors = tuple((tensor.name, tensor.shape) for tensor in graph.tensors)
-        if tensors != tuple(zip(self.names, self.shapes, strict=True)):
+    def matches(self, graph: Graph, profile: Profile = GAUGE) -> None:
+        """Raise `VerificationError` unless this is a layout of exactly what owners send."""
+        if list(_shapes(graph, profile).items()) != list(zip(self.names, self.shapes, strict=True)):
             raise VerificationError("the artefact's tensors are not those of the task")
 
     def flatten(self, gradients: Mapping[str, FloatArray]) -> Vector:
@@ -121,43 +122,8 @@ class Layout:
             raise ModelError("a sum over no owners has no mean", got=accepted)
         return self.unflatten(total.astype(np.float64) / (accepted * 2.0**fraction_bits))
 
-    def as_dict(self) -> dict[str, object]:
-        """Return plain values for a task specification."""
-        return {
-            "names": list(self.names),
-            "shapes": [list(shape) for shape in self.shapes],
-            "scales": list(self.scales),
-        }
 
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, object]) -> Layout:
-        """Return the layout with these values; `MalformedError` if they are not a layout."""
-        if fields.keys() != {"names", "shapes", "scales"}:
-            raise MalformedError("a layout has other fields", got=sorted(map(str, fields))[:8])
-        names, shapes, scales = (_read_list(fields, key) for key in ("names", "shapes", "scales"))
-        well_typed = (
-            all(isinstance(name, str) for name in names)
-            and all(isinstance(shape, (list, tuple)) for shape in shapes)
-            and all(type(size) is int and size > 0 for shape in shapes for size in shape)
-            and all(type(scale) is float for scale in scales)
-        )
-        if not well_typed:
-            raise MalformedError("a layout's names, shapes or scales have the wrong types")
-        return cls(tuple(names), tuple(tuple(shape) for shape in shapes), tuple(scales))
-
-
-def _read_list(fields: Mapping[str, object], key: str) -> list[Any]:
-    value = fields[key]
-    if not isinstance(value, (list, tuple)):
-        raise MalformedError(f"a layout's {key} are not a list")
-    return list(value)
-
-
-def clip_to_unit(vector: Vector) -> tuple[Vector, float]:
-    """Return the vector scaled down to norm 1 if it is longer, and its norm before.
-
-    One factor for the whole vector keeps its direction. A clipped vector still counts, slightly
-    shortened; a task's predicted rate is in `calibration`.
-    """
-    norm = float(np.linalg.norm(vector))
-    return (vector / norm if norm > 1 else vector), norm
+def _shapes(graph: Graph, profile: Profile) -> dict[str, tuple[int, ...]]:
+    return {
+        name: shape for part in messages(graph, profile).values() for name, shape in part.items()
+    }

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from omnilytics.foundation.errors import ConfigError
-from omnilytics.learning.carried import CarriedModel
+from omnilytics.learning.carried import CarriedModel, fill_statistics
 from omnilytics.learning.datasets import Batch, MarketData, owner_batch
-from omnilytics.learning.gradients import compute_gradients, fitting_labels
-from omnilytics.perturbation.artefact import Artefact
+from omnilytics.learning.gradients import compute_gradients
+from omnilytics.learning.labels import fitting_labels
+from omnilytics.perturbation.graph import InputKind
 from omnilytics.perturbation.losses import Loss, loss_value
 
 FloatArray = NDArray[np.floating[Any]]
@@ -51,6 +52,7 @@ class Trainer(CarriedModel):
         input_shape: Shape of one sample.
         loss: The task's loss.
         optimiser: Name and learning rate.
+        input_kind: Whether samples are numbers or tokens.
 
     Raises:
         ModelError: If the module cannot be carried by the market (see `tracing`).
@@ -64,8 +66,9 @@ class Trainer(CarriedModel):
         input_shape: tuple[int, ...],
         loss: Loss,
         optimiser: OptimiserSettings,
+        input_kind: InputKind = InputKind.NUMBERS,
     ) -> None:
-        super().__init__(module, input_shape=input_shape)
+        super().__init__(module, input_shape=input_shape, input_kind=input_kind)
         self.loss = loss
         self.settings = optimiser
         self._optimiser = make_optimiser(module, optimiser)
@@ -76,24 +79,35 @@ class Trainer(CarriedModel):
         twin._optimiser = make_optimiser(twin.module, self.settings)
         return twin
 
-    def step(self, gradients: Mapping[str, FloatArray]) -> None:
-        """Take one optimiser step along the mean gradient of the true model, by tensor name."""
-        self.fill_gradients(gradients)
+    def step(self, means: Mapping[str, FloatArray]) -> None:
+        """Take one optimiser step, and one of running statistics.
+
+        Args:
+            means: Of the true model, by the graph's tensors: gradients of trained ones, and
+                differences of statistics.
+        """
+        statistics = {tensor.name for tensor in self.graph.statistics}
+        after = self.statistics_after({name: means[name] for name in statistics & means.keys()})
+        self.fill_gradients({name: means[name] for name in means if name not in statistics})
         self._optimiser.step()
+        fill_statistics(self.module, after)
 
     def evaluate(self, batch: Batch) -> Evaluation:
-        """Return accuracy and loss on `batch`."""
+        """Return accuracy and loss on `batch`, as in use: running statistics, no dropout."""
         labels = torch.from_numpy(fitting_labels(self.graph, batch, self.loss))
+        modes = [(part, part.training) for part in self.module.modules()]
         self.module.eval()
         with torch.no_grad():
             outputs = self.module(torch.from_numpy(batch.inputs))
             value = float(loss_value(self.loss, outputs, labels))
+        for part, training in modes:
+            part.training = training
         return Evaluation(accuracy=_accuracy(outputs, labels, self.loss), loss=value)
 
 
 def _accuracy(outputs: torch.Tensor, labels: torch.Tensor, loss: Loss) -> float:
     if labels.dtype == torch.int64:
-        return float((outputs.argmax(dim=1) == labels).float().mean())
+        return float((outputs.argmax(dim=-1) == labels).float().mean())
     if loss is Loss.BINARY_CROSS_ENTROPY:
         return float(((outputs > 0) == (labels > 0.5)).float().mean())
     return nan
@@ -141,7 +155,7 @@ def train_plain(
     """
     evaluations = []
     for number in range(1, rounds + 1):
-        artefact = Artefact(trainer.graph, trainer.weights())
+        artefact = trainer.artefact()
         gradients = []
         for owner in range(len(data.shards)) if owners is None else owners:
             shard = data.shards[owner]

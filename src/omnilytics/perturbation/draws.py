@@ -39,7 +39,7 @@ def uniform_powers(size: int, bits: int, randomness: Randomness) -> Reals:
 
 def uniform_angles(size: int, randomness: Randomness) -> Reals:
     """Return `size` independent uniform angles in 0 .. 2 pi."""
-    return _uniform(size, randomness) * (2 * np.pi)
+    return uniform(size, randomness) * (2 * np.pi)
 
 
 def uniform_orthogonal(size: int, randomness: Randomness) -> Reals:
@@ -73,14 +73,14 @@ def orthogonal_by_frequency(size: int, randomness: Randomness) -> Reals:
     return turned
 
 
-def _uniform(size: int, randomness: Randomness) -> Reals:
-    """Return `size` uniform numbers in 0 .. 1, multiples of 2^-53."""
+def uniform(size: int, randomness: Randomness) -> Reals:
+    """Return `size` independent uniform numbers in 0 .. 1, multiples of 2^-53."""
     drawn = np.frombuffer(randomness.bytes(8 * size), dtype="<u8") >> np.uint64(11)
     return np.ldexp(drawn.astype(np.float64), -53)
 
 
 def _normal(size: int, randomness: Randomness) -> Reals:
     """Return `size` independent standard normal numbers (Box and Muller, 1958)."""
-    radius = np.sqrt(-2.0 * np.log1p(-_uniform(size, randomness)))
+    radius = np.sqrt(-2.0 * np.log1p(-uniform(size, randomness)))
     normal: Reals = radius * np.cos(uniform_angles(size, randomness))
     return normal

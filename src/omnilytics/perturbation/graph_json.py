@@ -1,8 +1,8 @@
 """The graph as canonical JSON, version 2: one graph, one byte string.
 
 Parsing treats the bytes as hostile: length and nesting are bounded before the parser runs, no
-number is NaN or infinite, unknown or missing fields and operations are refused by name, and the result
-must encode to the very same bytes.
+number is NaN or infinite, unknown or missing fields and operations are refused by name, and the
+result must encode to the very same bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Groups of channels that must be treated alike, as three union-finds with restrictions.
 
-Scales, permutations and rotations are separate (perturbation.md section 2): an operation may tie or forbid one and not another: a batch normalisation keeps a permutation and makes a fresh
-scale. A restriction says why it is there, for people who ask what their network hides.
+Scales, permutations and rotations are separate (perturbation.md section 2): an operation may tie or
+forbid one and not another. A batch normalisation keeps a permutation and makes a fresh scale. A
+restriction says why it is there, for people who ask what their network hides.
 """
 
 from __future__ import annotations

@@ -18,18 +18,21 @@ class Loss(StrEnum):
 
 
 def loss_value(loss: Loss, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean loss of a batch.
+    """Return the mean loss of a batch, of sequences over all their tokens.
 
     Args:
         loss: Which loss; MSE is the mean over samples of half the squared distance, binary
             cross-entropy that of the sum over outputs, which are logits.
-        outputs: Shape (batch, outputs).
-        labels: Classes (batch,) as int64 for cross-entropy; for MSE they become one-hot rows, or
-            targets of the outputs' shape are given directly; these alone for binary cross-entropy,
-            each between 0 and 1.
+        outputs: Shape (batch, outputs) or (batch, tokens, outputs).
+        labels: Classes (batch,) or (batch, tokens) as int64 for cross-entropy; for MSE they
+            become one-hot rows, or targets of the outputs' shape are given directly; these alone
+            for binary cross-entropy, each between 0 and 1.
     """
     from torch.nn import functional
 
+    if outputs.dim() == 3:
+        outputs = outputs.flatten(0, 1)
+        labels = labels.flatten(0, 1)
     if loss is Loss.CROSS_ENTROPY:
         return functional.cross_entropy(outputs, labels)
     if loss is Loss.BINARY_CROSS_ENTROPY:

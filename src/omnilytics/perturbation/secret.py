@@ -4,8 +4,8 @@ Symbols of perturbation.md section 2: W' = (R o W)[perm_out][:, perm_in], R_ij =
 a bias has R_i = r_out_i; where a group is rotated, W' = Q_out W Q_in^T. Since W' is linear in W,
 the gradient of the original is G = R o unperm(G'), or Q_out^T G' Q_in, for one owner's gradient and
 for a sum alike. Permutations, signs and powers of two are bit-exact both ways; rotations are
-rounded to the artefact's type. Norms change by no more than rounding unless magnitudes are asked for. It
-hides the coordinates of hidden units, not the function: see docs/perturbation.md.
+rounded to the artefact's type. Norms change by no more than rounding unless magnitudes
+are asked for. It hides the coordinates of hidden units, not the function: see docs/perturbation.md.
 """
 
 from __future__ import annotations

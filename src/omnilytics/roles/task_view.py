@@ -17,6 +17,7 @@ from omnilytics.chain.records import Windows as ChainWindows
 from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, Wei, show_address
 from omnilytics.learning.encoding import Layout
+from omnilytics.perturbation.profiles import Profile, ProfileName
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.transport.client import ServerClient
@@ -204,6 +205,17 @@ def round_context(market: MarketReader, task: TaskId, round_number: Round) -> Ro
         round=round_number,
         artefact_hash=opened.artefact_hash,
         block_hash=opened.block_hash,
+    )
+
+
+def task_profile(specification: TaskSpecification) -> Profile:
+    """Return the profile that a task publishes."""
+    return Profile(
+        name=ProfileName(specification.profile),
+        magnitude_bits=specification.magnitude_bits,
+        noise_groups=specification.noise_groups,
+        noise_factors=specification.noise_factors,
+        noise_scale=specification.noise_scale,
     )
 
 

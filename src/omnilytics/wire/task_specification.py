@@ -37,6 +37,11 @@ Price = Annotated[int, Field(strict=True, ge=0, lt=1 << 96)]
 """What a task pays or puts at risk; the contracts keep it in 96 bits."""
 
 
+Factor = Annotated[float, Field(strict=True, ge=-1e6, le=1e6, allow_inf_nan=False)]
+"""The public part of one output's noise."""
+MAX_OUTPUTS = 65_536
+
+
 class CommitteeMember(Record):
     """One server of the committee; its evaluation point is its place in the list, from 1."""
 
@@ -133,7 +138,7 @@ class TaskSpecification(Record):
     The committee is named here, or drawn when the task is there and then read from the chain.
     """
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     title: Name
     description: Text
     model_licence: Name
@@ -147,7 +152,12 @@ class TaskSpecification(Record):
     tests: Annotated[int, Field(strict=True, ge=4, le=128, multiple_of=4)]
     fractional_bits: Annotated[int, Field(strict=True, ge=4, le=24)]
     components: Annotated[tuple[Component, ...], Field(min_length=1, max_length=8)]
-    profile: Literal["gauge"]
+    profile: Literal["gauge", "scales", "noise"]
+    magnitude_bits: Annotated[int, Field(strict=True, ge=0, le=8)] = 0
+    noise_groups: Annotated[int, Field(strict=True, ge=0, le=4)] = 0
+    noise_factors: Annotated[tuple[Factor, ...], Field(max_length=MAX_OUTPUTS)] = ()
+    noise_scale: Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)] = 0.0
+    input_kind: Literal["numbers", "tokens"] = "numbers"
     input_shape: Annotated[tuple[Count, ...], Field(max_length=8)]
     preprocessing: Text
     loss: Literal["cross_entropy", "mse", "binary_cross_entropy"]
@@ -177,6 +187,15 @@ class TaskSpecification(Record):
         turns = (self.errors + 1) * windows.rotation_seconds
         if windows.complaint_seconds + turns > windows.seal_seconds:
             raise ValueError("sealing needs time for complaints and for e + 1 sequencers' turns")
+        if (self.profile == "scales") != (self.magnitude_bits > 0):
+            raise ValueError("magnitudes are for the profile scales, and it has some")
+        noise = (self.noise_groups > 0, bool(self.noise_factors), self.noise_scale > 0)
+        if set(noise) != {self.profile == "noise"}:
+            raise ValueError("groups, factors and scale of noise are for the profile noise")
+        if self.noise_groups > len(self.noise_factors):
+            raise ValueError("more groups of noise than outputs")
+        if self.profile == "noise" and self.loss != "mse":
+            raise ValueError("the profile noise needs the loss mse")
         if self.dimension > MAX_DIMENSION:
             raise ValueError(f"more than {MAX_DIMENSION} parameters")
         if len({member.address for member in self.committee}) != len(self.committee):

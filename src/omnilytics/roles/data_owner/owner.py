@@ -18,11 +18,11 @@ from omnilytics.chain.records import Phase, TransactionReceipt
 from omnilytics.chain.writer import MarketWriter
 from omnilytics.foundation.errors import OmniLyticsError, PeerError, VerificationError
 from omnilytics.foundation.randomness import Randomness
-from omnilytics.foundation.units import Address, Round, TaskId
+from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.learning.datasets import Batch
 from omnilytics.learning.encoding import FloatArray
 from omnilytics.learning.gradients import compute_gradients
-from omnilytics.perturbation.artefact import Artefact, decode_artefact
+from omnilytics.perturbation.artefact import Artefact, decode_artefact, frozen_hash_of
 from omnilytics.perturbation.losses import Loss
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package import PackageBuilder
@@ -37,10 +37,12 @@ from omnilytics.roles.task_view import (
     fetch_task,
     round_context,
     task_layout,
+    task_profile,
 )
 from omnilytics.transport.hpke import seal_package
 from omnilytics.transport.meter import Meter
 from omnilytics.wire.envelope import decode_signed
+from omnilytics.wire.hashing import content_hash
 from omnilytics.wire.messages import Complaint
 from omnilytics.wire.package import Opening, SealedPackage
 from omnilytics.wire.signatures import SigningKey
@@ -309,15 +311,35 @@ class DataOwner:
 
     async def _artefact(self, view: TaskView, context: RoundContext) -> Artefact:
         content = await fetch_blob("fetch", context.artefact_hash, view.endpoints, self._connect)
-        artefact = decode_artefact(content)
-        task_layout(view.specification).matches(artefact.graph)
+        artefact = decode_artefact(content, frozen=await self._frozen_weights(view, content))
+        specification = view.specification
+        profile, graph = task_profile(specification), artefact.graph
+        task_layout(specification).matches(graph, profile)
+        read = (specification.input_kind, specification.input_shape)
+        if (graph.input_kind, graph.input_shape) != read or graph.dtype is not profile.dtype:
+            raise VerificationError(
+                "the artefact reads another input than the task says",
+                got=(graph.input_kind.value, graph.input_shape, graph.dtype.value),
+                want=(*read, profile.dtype.value),
+            )
         return artefact
+
+    async def _frozen_weights(self, view: TaskView, artefact: bytes) -> bytes | None:
+        """Return the frozen weights that an artefact refers to; fetched once for a task."""
+        name = frozen_hash_of(artefact)
+        if name is None:
+            return None
+        kept = self._keeper.frozen(view.task)
+        if kept is None or content_hash(kept) != name:
+            kept = await fetch_blob("fetch", Hash32(name), view.endpoints, self._connect)
+            self._keeper.keep_frozen(view.task, kept)
+        return kept
 
     def _gradient(
         self, view: TaskView, artefact: Artefact, round_number: Round
     ) -> dict[str, FloatArray]:
-        loss = Loss(view.specification.loss)
-        return dict(compute_gradients(artefact, self._batches(round_number), loss))
+        loss, profile = Loss(view.specification.loss), task_profile(view.specification)
+        return dict(compute_gradients(artefact, self._batches(round_number), loss, profile))
 
     def _seal(
         self, view: TaskView, context: RoundContext, packages: list[Opening]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from omnilytics.algebra.fixed_point import IntegerVector
+from omnilytics.foundation.units import TaskId
 from omnilytics.protocol.context import RoundContext
 from omnilytics.wire.package import Opening, SealedPackage
 from omnilytics.wire.transcript import Certificate
@@ -47,9 +48,20 @@ class SentKeeper(Protocol):
         """Return what was prepared for exactly this round, or None."""
         ...
 
+    def keep_frozen(self, task: TaskId, content: bytes) -> None:
+        """Keep a task's frozen weights, so that they are fetched once."""
+        ...
+
+    def frozen(self, task: TaskId) -> bytes | None:
+        """Return the frozen weights that are kept of a task, or None; check their hash."""
+        ...
+
 
 class Forgetful:
-    """Keeps nothing: for owners whose process outlives a round, or who skip what it broke."""
+    """Keeps no packages: for owners whose process outlives a round, or who skip what it broke."""
+
+    def __init__(self) -> None:
+        self._frozen: dict[TaskId, bytes] = {}
 
     def keep(self, sent: Sent) -> None:
         """Do nothing."""
@@ -60,3 +72,11 @@ class Forgetful:
     def kept(self, context: RoundContext) -> Sent | None:
         """Return None."""
         return None
+
+    def keep_frozen(self, task: TaskId, content: bytes) -> None:
+        """Keep them while the process lives."""
+        self._frozen[task] = content
+
+    def frozen(self, task: TaskId) -> bytes | None:
+        """Return what is kept."""
+        return self._frozen.get(task)

@@ -8,7 +8,7 @@ are checked against each other (protocol.md section 6.8).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,9 +32,13 @@ from omnilytics.foundation.errors import (
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Hash32, Round, TaskId
 from omnilytics.learning.carried import CarriedModel
-from omnilytics.perturbation.artefact import Artefact, encode_artefact
-from omnilytics.perturbation.gauge import GaugeStructure, analyse
-from omnilytics.perturbation.secret import GaugeSecret, sample_secret
+from omnilytics.perturbation.artefact import encode_artefact
+from omnilytics.perturbation.gauge import analyse
+from omnilytics.perturbation.round_secret import (
+    Record,
+    restore_round_secret,
+    sample_round_secret,
+)
 from omnilytics.roles.model_owner.engaging import Engaging
 from omnilytics.roles.task_view import (
     Connect,
@@ -42,6 +46,7 @@ from omnilytics.roles.task_view import (
     check_specification,
     round_context,
     task_layout,
+    task_profile,
 )
 from omnilytics.sharing.recovery import recover_sum
 from omnilytics.transport.authentication import authenticate
@@ -52,7 +57,7 @@ from omnilytics.wire.hashing import content_hash
 from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.task_specification import TaskSpecification
 
-Gradients = Mapping[str, NDArray[np.floating[Any]]]
+Gradients = dict[str, NDArray[np.floating[Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +69,11 @@ class RecoveredRound:
     total: IntegerVector
     """Sum of the accepted owners' integers, shape (D,), exact."""
     gradients: Gradients
-    """Mean gradient of the true model by tensor name."""
+    """Mean gradient of the true model by the published graph's tensors."""
+    differences: Gradients
+    """Running statistics less the owners' mean, by the graph's tensors; see `statistics_after`."""
+    loss: float | None
+    """Mean loss of the true model over the accepted owners' samples; None but with noise."""
     lying_servers: tuple[int, ...]
     """Servers of V whose share of the sum was off the others' codeword."""
 
@@ -72,13 +81,11 @@ class RecoveredRound:
 class RoundKeeper(Protocol):
     """Keeps what a round was prepared with until it is recovered."""
 
-    def keep(self, round_number: Round, secret: GaugeSecret, artefact: bytes) -> None:
+    def keep(self, round_number: Round, secret: Record, artefact: bytes) -> None:
         """Keep a round's secret and published artefact; durable once this returns."""
         ...
 
-    def kept(
-        self, round_number: Round, structure: GaugeStructure
-    ) -> tuple[GaugeSecret, bytes] | None:
+    def kept(self, round_number: Round) -> tuple[Record, bytes] | None:
         """Return secret and artefact of a round, or None."""
         ...
 
@@ -87,14 +94,12 @@ class _Memory:
     """Keeps rounds for as long as the process lives."""
 
     def __init__(self) -> None:
-        self._rounds: dict[Round, tuple[GaugeSecret, bytes]] = {}
+        self._rounds: dict[Round, tuple[Record, bytes]] = {}
 
-    def keep(self, round_number: Round, secret: GaugeSecret, artefact: bytes) -> None:
+    def keep(self, round_number: Round, secret: Record, artefact: bytes) -> None:
         self._rounds[round_number] = (secret, artefact)
 
-    def kept(
-        self, round_number: Round, _structure: GaugeStructure
-    ) -> tuple[GaugeSecret, bytes] | None:
+    def kept(self, round_number: Round) -> tuple[Record, bytes] | None:
         return self._rounds.get(round_number)
 
 
@@ -135,6 +140,7 @@ class ModelOwner:
         self._structure = analyse(model.graph)
         self._keeper = keeper or _Memory()
         self._view: TaskView | None = None
+        self._frozen_is_published = False
 
     @property
     def view(self) -> TaskView:
@@ -155,6 +161,7 @@ class ModelOwner:
         content = specification.encode()
         self._view = check_specification(self.market, task, content)
         await self._publish(task, Round(0), content)
+        task_layout(specification).matches(self.model.graph, task_profile(specification))
         return self._view
 
     async def open_round(self) -> RoundOpened:
@@ -169,16 +176,19 @@ class ModelOwner:
         """
         task = self.view.task
         number = Round(self.market.round_state(task).round + 1)
-        kept = self._keeper.kept(number, self._structure)
+        kept = self._keeper.kept(number)
         if kept is None:
             with self.meter.measure("perturb"):
-                secret = sample_secret(self._structure, self._randomness)
-                weights = secret.perturb(self.model.weights())
-                content = encode_artefact(Artefact(self.model.graph, weights))
-                self._keeper.keep(number, secret, content)
+                profile = task_profile(self.view.specification)
+                secret = sample_round_secret(
+                    self.model.graph, self._structure, profile, self._randomness
+                )
+                content = encode_artefact(self.model.artefact(secret))
+                self._keeper.keep(number, secret.record(), content)
         else:
             content = kept[1]
         with self.meter.measure("publish"):
+            await self._publish_frozen(number)
             await self._publish(task, number, content)
             return self._open(task, number, content_hash(content))
 
@@ -197,7 +207,7 @@ class ModelOwner:
         settled = self.market.round_settled(self.view.task, round_number)
         if settled is None:
             raise VerificationError("the round is not settled", round=round_number)
-        kept = self._keeper.kept(round_number, self._structure)
+        kept = self._keeper.kept(round_number)
         if kept is None:
             raise KeyMaterialError(
                 "the secret of the round is not here",
@@ -211,29 +221,40 @@ class ModelOwner:
                 hint="recover the round where it was opened; one account needs one folder",
                 round=round_number,
             )
+        specification = self.view.specification
         with self.meter.measure("release"):
             shares = await self._collect(settled)
         with self.meter.measure("recover"):
             recovered = recover_sum(shares, self.view.parameters.committee, self._randomness)
             total = from_field(recovered.values)
-            layout = task_layout(self.view.specification)
+            layout, profile = task_layout(specification), task_profile(specification)
             perturbed = layout.mean_of_sum(
                 total,
-                fraction_bits=self.view.specification.fractional_bits,
+                fraction_bits=specification.fractional_bits,
                 accepted=settled.accepted_count,
             )
-            gradients = kept[0].recover(perturbed)
+            secret = restore_round_secret(self.model.graph, self._structure, profile, kept[0])
+            found = secret.recover(perturbed)
         return RecoveredRound(
             round=round_number,
             accepted_count=settled.accepted_count,
             total=total,
-            gradients=gradients,
+            gradients=found.gradients,
+            differences=found.differences,
+            loss=found.loss,
             lying_servers=recovered.liars,
         )
 
     def close_task(self) -> TransactionReceipt:
         """Close the task and take back what no settled round used."""
         return self.writer.close_task(self.view.task)
+
+    async def _publish_frozen(self, round_number: Round) -> None:
+        """Give the committee the weights that never change, once in a process's life."""
+        content = self.model.frozen_content(task_profile(self.view.specification).dtype)
+        if content is not None and not self._frozen_is_published:
+            await self._publish(self.view.task, round_number, content)
+            self._frozen_is_published = True
 
     async def _publish(self, task: TaskId, round_number: Round, content: bytes) -> None:
         """Give content to the committee; n - e servers must take it."""
