@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from omnilytics.foundation.errors import ConfigError, ModelError
-from omnilytics.learning.datasets import DATASET_NAMES, load_market_data, owner_batch
-from omnilytics.learning.models import build_model
-from omnilytics.learning.presets import PRESETS
+from omnilytics.learning.datasets import DATASET_NAMES, Layout, load_market_data, owner_batch
+from omnilytics.learning.models import MODELS, build_model
+from omnilytics.learning.presets import PRESETS, models_for, preset_for
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_same_arguments_same_data() -> None:
     np.testing.assert_array_equal(first.shards[3].inputs, again.shards[3].inputs)
     other = load_market_data("digits", owners=4, seed=6)
     assert not np.array_equal(first.test.labels, other.test.labels)
-    flat = load_market_data("digits", owners=4, seed=5, flat=True)
+    flat = load_market_data("digits", owners=4, seed=5, layout=Layout.FLAT)
     assert flat.input_shape == (64,)
     np.testing.assert_array_equal(flat.test.inputs, first.test.inputs.reshape(-1, 64))
 
@@ -87,8 +87,8 @@ def test_models_follow_their_seed_only() -> None:
 def test_model_refusals() -> None:
     with pytest.raises(ConfigError, match="unknown model") as caught:
         build_model("gpt", input_shape=(3,), outputs=2, seed=1)
-    assert "cnn or mlp" in str(caught.value)
-    with pytest.raises(ModelError, match="needs images"):
+    assert "mlp or cnn" in str(caught.value)
+    with pytest.raises(ModelError, match="needs other samples"):
         build_model("cnn", input_shape=(30,), outputs=2, seed=1)
 
 
@@ -97,3 +97,24 @@ def test_presets_exist() -> None:
     for preset in PRESETS.values():
         data = load_market_data(preset.dataset, owners=3, seed=1)
         build_model(preset.model, input_shape=data.input_shape, outputs=data.classes, seed=1)
+
+
+def test_presets_of_all_networks_fit_their_data() -> None:
+    assert models_for("digits")[0] == PRESETS["digits"].model == "cnn"
+    for dataset in DATASET_NAMES:
+        for model in models_for(dataset):
+            preset = preset_for(dataset, model)
+            assert (preset.dataset, preset.model) == (dataset, model)
+            assert model in MODELS
+    with pytest.raises(ConfigError, match="no settings are known") as caught:
+        preset_for("breast-cancer", "cnn")
+    assert caught.value.want == "mlp"
+
+
+def test_rows_of_images_are_tokens() -> None:
+    data = load_market_data("digits", owners=4, seed=5)
+    rows = load_market_data("digits", owners=4, seed=5, layout=Layout.ROWS)
+    assert rows.input_shape == (8, 8)
+    np.testing.assert_array_equal(rows.test.inputs, data.test.inputs[:, 0])
+    with pytest.raises(ConfigError, match="is not of images"):
+        load_market_data("breast-cancer", owners=4, seed=5, layout=Layout.ROWS)

@@ -17,10 +17,16 @@ def demo(
         str, typer.Option(help="digits or breast-cancer; both come with scikit-learn.")
     ] = "digits",
     model: Annotated[
-        str | None, typer.Option(help="cnn (images only) or mlp; the data set's by default.")
+        str | None,
+        typer.Option(
+            help="of digits: cnn, mlp, resnet20, mobilenet, transformer, transformer-swiglu, "
+            "transformer-lora; of breast-cancer: mlp."
+        ),
     ] = None,
     owners: Annotated[int, typer.Option(help="Data owners; the last three cheat.")] = 10,
-    rounds: Annotated[int | None, typer.Option(help="Rounds of training, 40 by default.")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="Rounds of training; 40 of most models.")
+    ] = None,
     servers: Annotated[int, typer.Option(help="Servers in the committee (n).")] = 5,
     privacy: Annotated[
         int | None, typer.Option(help="Servers that may collude and learn nothing (t).")

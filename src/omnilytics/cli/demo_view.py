@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +17,8 @@ ETHER = 10**18
 WIDTH_WITHOUT_TERMINAL = 120
 LINES_WITHOUT_TERMINAL = 8
 """How many progress lines a run prints where no live view is possible."""
+ROUNDS_SHOWN = 8
+"""How many rounds the summary compares with the plain run."""
 
 
 class DemoView:
@@ -66,7 +69,8 @@ class DemoView:
         """Move the bar; without a terminal print a line now and then."""
         named = ", ".join(report.named_servers)
         status = (
-            f"accuracy {report.accuracy:.3f}, accepted {len(report.accepted)}, "
+            f"accuracy {report.accuracy:.3f} (plain {report.plain_accuracy:.3f}), "
+            f"accepted {len(report.accepted)}, "
             f"rejected {len(report.rejected)}{', named ' + named if named else ''}, "
             f"{report.round_gas:,} gas"
         )
@@ -93,15 +97,26 @@ def _print_training(console: Console, result: DemoResult) -> None:
     accuracy = result.rounds[-1].accuracy
     plain = result.plain_accuracies[-1]
     exact = all(report.exact_sum for report in result.settled)
+    every = -(-len(result.rounds) // ROUNDS_SHOWN)
+    shown = [report for report in result.rounds if report.round % every == 0]
     console.print()
     console.print(
         f"[bold]Training[/bold]: {len(result.settled)} of {len(result.rounds)} rounds settled"
     )
     console.print(f"  test accuracy through the market      {accuracy:.4f}")
     console.print(f"  the same training without protection  {plain:.4f}")
+    console.print(f"  after round     {_columns(str(report.round) for report in shown)}")
+    console.print(f"    the market    {_columns(f'{report.accuracy:.3f}' for report in shown)}")
+    console.print(
+        f"    unprotected   {_columns(f'{report.plain_accuracy:.3f}' for report in shown)}"
+    )
     console.print(
         f"  decoded sums equal the accepted owners' integers exactly: {'yes' if exact else 'NO'}"
     )
+
+
+def _columns(entries: Iterable[str]) -> str:
+    return "".join(f"{entry:>8}" for entry in entries)
 
 
 def _print_verdicts(console: Console, result: DemoResult) -> None:

@@ -25,9 +25,14 @@ from omnilytics.demo.options import DemoOptions
 from omnilytics.demo.terms import BOND_WEI, DEMO_POLICY, FEE_WEI, RISK_WEI, STAKE_WEI, START_WEI
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Address, Round, Wei
-from omnilytics.learning.datasets import Batch, MarketData, load_market_data, owner_batch
-from omnilytics.learning.models import build_model
-from omnilytics.learning.presets import PRESETS
+from omnilytics.learning.datasets import (
+    Batch,
+    Layout,
+    MarketData,
+    load_market_data,
+    owner_batch,
+)
+from omnilytics.learning.models import MODELS, Takes, build_model
 from omnilytics.learning.training import OptimiserSettings, Trainer
 from omnilytics.perturbation.losses import Loss
 from omnilytics.roles.data_owner import DataOwner
@@ -87,17 +92,19 @@ class DemoMarket:
         self.chain.close()
 
 
+_LAYOUTS = {Takes.ANY: Layout.FLAT, Takes.SEQUENCES: Layout.ROWS}
+
+
 def _make_trainer(options: DemoOptions, data: MarketData) -> Trainer:
     """Return the model to be trained, the same for the same seed."""
     module = build_model(
         options.model, input_shape=data.input_shape, outputs=data.classes, seed=options.seed
     )
-    preset = PRESETS[options.dataset]
     return Trainer(
         module,
         input_shape=data.input_shape,
         loss=Loss.CROSS_ENTROPY,
-        optimiser=OptimiserSettings("adam", preset.learning_rate),
+        optimiser=OptimiserSettings("adam", options.preset.learning_rate),
     )
 
 
@@ -117,7 +124,10 @@ def set_up_market(options: DemoOptions, folder: Path) -> DemoMarket:
     network = InProcessNetwork(meter)
     writer = MarketWriter(reader, deployer)
     data = load_market_data(
-        options.dataset, owners=options.owners, seed=options.seed, flat=options.model == "mlp"
+        options.dataset,
+        owners=options.owners,
+        seed=options.seed,
+        layout=_LAYOUTS.get(MODELS[options.model].takes, Layout.OWN),
     )
     trainer = _make_trainer(options, data)
     model_owner = ModelOwner(
@@ -241,7 +251,7 @@ def _make_owner(
     meter: Meter,
 ) -> DataOwner:
     key = _funded_key(reader.chain, "owner")
-    size = PRESETS[options.dataset].batch_size
+    size = options.preset.batch_size
 
     def batches(round_number: Round) -> Batch:
         return owner_batch(

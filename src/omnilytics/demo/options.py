@@ -9,8 +9,7 @@ from typing import Literal
 from omnilytics.foundation.errors import UsageError
 from omnilytics.foundation.units import Address
 from omnilytics.learning.datasets import DATASET_NAMES
-from omnilytics.learning.models import MODEL_NAMES
-from omnilytics.learning.presets import PRESETS
+from omnilytics.learning.presets import PRESETS, Preset, models_for, preset_for
 from omnilytics.sharing.committee import OFFERED, Committee
 
 MIN_OWNERS = 5
@@ -32,6 +31,11 @@ class DemoOptions:
     seed: int
     chain_url: str | None
     contract: Address | None
+
+    @property
+    def preset(self) -> Preset:
+        """How the model is trained on the data set."""
+        return preset_for(self.dataset, self.model)
 
     @property
     def honest_owners(self) -> int:
@@ -71,16 +75,15 @@ def check_options(
             want=" or ".join(DATASET_NAMES),
             hint="omnilytics demo --dataset digits",
         )
-    preset = PRESETS[dataset]
-    model = model or preset.model
-    if model not in MODEL_NAMES:
-        raise UsageError("unknown model", got=model, want=" or ".join(MODEL_NAMES))
-    if model == "cnn" and dataset != "digits":
+    model = model or PRESETS[dataset].model
+    if model not in models_for(dataset):
         raise UsageError(
-            "the cnn needs images",
-            got=f"--dataset {dataset} --model cnn",
-            hint=f"omnilytics demo --dataset {dataset} --model mlp",
+            "no such model for this data set",
+            got=f"--dataset {dataset} --model {model}",
+            want=" or ".join(models_for(dataset)),
+            hint=f"omnilytics demo --dataset {dataset} --model {PRESETS[dataset].model}",
         )
+    preset = preset_for(dataset, model)
     if not MIN_OWNERS <= owners <= MAX_OWNERS:
         raise UsageError(
             "the demo has three cheating owners and needs two honest ones",

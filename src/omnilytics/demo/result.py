@@ -23,6 +23,8 @@ class RoundReport:
     refused: dict[str, str]
     """Owners that could not submit, and why."""
     accuracy: float
+    plain_accuracy: float
+    """Of the same training without protection, after the same round."""
     loss: float
     exact_sum: bool
     """Whether the decoded sum equals the sum of the accepted owners' integers."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -27,9 +27,8 @@ from omnilytics.demo.result import DemoResult, RoundReport, Slash
 from omnilytics.demo.specification import calibrate_demo, demo_specification
 from omnilytics.foundation.errors import OmniLyticsError
 from omnilytics.foundation.units import Address, TaskId
-from omnilytics.learning.presets import PRESETS
 from omnilytics.learning.threads import pin_threads
-from omnilytics.learning.training import train_plain
+from omnilytics.learning.training import Evaluation, train_plain
 from omnilytics.roles.auditor import Auditor
 from omnilytics.roles.data_owner import Contribution
 from omnilytics.roles.task_view import TaskView
@@ -85,7 +84,7 @@ class _Run:
                 market.trainer.fresh_copy(),
                 market.data,
                 rounds=options.rounds,
-                batch_size=PRESETS[options.dataset].batch_size,
+                batch_size=options.preset.batch_size,
                 seed=options.seed,
                 owners=range(options.honest_owners),
             )
@@ -101,7 +100,7 @@ class _Run:
         result.committee = [market.name(address) for address in view.parameters.members]
         self._observer.stage("training through the market")
         for _ in range(options.rounds):
-            report = await self._round(view)
+            report = await self._round(view, plain)
             result.rounds.append(report)
             self._observer.round_done(report)
         self._observer.stage("auditing what was slashed")
@@ -115,7 +114,7 @@ class _Run:
         result.seconds = dict(self._seconds)
         return result
 
-    async def _round(self, view: TaskView) -> RoundReport:
+    async def _round(self, view: TaskView, plain: Sequence[Evaluation]) -> RoundReport:
         before = dict(self._market.meter.bytes)
         seconds_before = dict(self._seconds)
         with self._time("publish"):
@@ -137,6 +136,7 @@ class _Run:
             named_servers=verdict[2],
             refused=refused,
             accuracy=evaluation.accuracy,
+            plain_accuracy=plain[opened.round - 1].accuracy,
             loss=evaluation.loss,
             exact_sum=exact,
             clipped_owners=sum(entry.clip_factor < 1 for entry in contributions.values()),

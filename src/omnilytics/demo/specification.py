@@ -5,7 +5,6 @@ from __future__ import annotations
 from omnilytics.demo.market import DemoMarket
 from omnilytics.demo.terms import BOND_WEI, FEE_WEI, OPENING_FEE_WEI, REWARD_WEI, RISK_WEI
 from omnilytics.learning.calibration import Calibration, calibrate
-from omnilytics.learning.presets import PRESETS
 from omnilytics.perturbation.profiles import GAUGE, messages
 from omnilytics.wire.task_specification import (
     ETHER_TOKEN,
@@ -41,7 +40,7 @@ def calibrate_demo(market: DemoMarket) -> Calibration:
         market.trainer,
         market.data.sample,
         owners=market.options.honest_owners,
-        batch_size=PRESETS[market.options.dataset].batch_size,
+        batch_size=market.options.preset.batch_size,
         rounds=market.options.rounds,
         seed=market.options.seed,
     )

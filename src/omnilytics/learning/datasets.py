@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,17 @@ _SAMPLE_FRACTION = 0.12
 _SMALLEST_SHARD = 4
 
 Raw = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+
+class Layout(StrEnum):
+    """How a sample is given to the network."""
+
+    OWN = "own"
+    """As the data set has it."""
+    FLAT = "flat"
+    """As a vector, for networks of linear layers."""
+    ROWS = "rows"
+    """As the rows of an image, (height, channels * width), for networks of sequences."""
 
 
 Labels = NDArray[np.int64] | NDArray[np.float32]
@@ -67,7 +79,9 @@ class MarketData:
     shards: tuple[Batch, ...]
 
 
-def load_market_data(name: str, *, owners: int, seed: int, flat: bool = False) -> MarketData:
+def load_market_data(
+    name: str, *, owners: int, seed: int, layout: Layout = Layout.OWN
+) -> MarketData:
     """Return a data set split for a market, the same for the same arguments.
 
     Inputs are standardised with the mean and deviation of the model owner's sample, which is
@@ -77,10 +91,11 @@ def load_market_data(name: str, *, owners: int, seed: int, flat: bool = False) -
         name: "digits" (1, 8, 8; 10 classes) or "breast-cancer" (30,; 2 classes).
         owners: Number of shards, at least 1.
         seed: Public seed of the split.
-        flat: Give every sample as a vector, for networks of linear layers.
+        layout: How every sample is given.
 
     Raises:
-        ConfigError: If the data set is unknown or too small for so many owners.
+        ConfigError: If the data set is unknown, is not of images whose rows are asked for, or is
+            too small for so many owners.
     """
     if name not in _LOADERS:
         raise ConfigError("unknown data set", got=name, want=" or ".join(sorted(_LOADERS)))
@@ -93,8 +108,7 @@ def load_market_data(name: str, *, owners: int, seed: int, flat: bool = False) -
             got=owners,
             want=f"1 to {len(rest) // _SMALLEST_SHARD}",
         )
-    inputs = _standardise(raw, sample)
-    whole = Batch(inputs.reshape(len(inputs), -1) if flat else inputs, labels)
+    whole = Batch(_laid_out(name, _standardise(raw, sample), layout), labels)
     return MarketData(
         name=name,
         input_shape=whole.inputs.shape[1:],
@@ -130,6 +144,15 @@ def _standardise(raw: NDArray[np.float64], sample: NDArray[np.int64]) -> NDArray
     mean, deviation = raw[sample].mean(axis=axes), raw[sample].std(axis=axes)
     standard: NDArray[np.float64] = (raw - mean) / deviation
     return standard.astype(np.float32)
+
+
+def _laid_out(name: str, inputs: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
+    if layout is Layout.ROWS:
+        if inputs.ndim != 4:
+            raise ConfigError(f"data set {name} is not of images", want="rows of images")
+        rows = inputs.transpose(0, 2, 1, 3)
+        return np.ascontiguousarray(rows.reshape(*rows.shape[:2], -1))
+    return inputs.reshape(len(inputs), -1) if layout is Layout.FLAT else inputs
 
 
 def _digits() -> Raw:
