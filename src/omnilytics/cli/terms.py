@@ -33,6 +33,20 @@ class TermsOptions(OptionGroup):
     loss: Annotated[
         str | None, typer.Option("--loss", help="cross_entropy, mse or binary_cross_entropy.")
     ] = None
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="How it is perturbed: gauge, scales or noise.")
+    ] = None
+    magnitude_bits: Annotated[
+        int | None,
+        typer.Option("--magnitude-bits", help="With scales: 2^-k to 2^k.", min=1, max=8),
+    ] = None
+    noise_groups: Annotated[
+        int | None, typer.Option("--noise-groups", help="With noise.", min=1, max=4)
+    ] = None
+    noise_scale: Annotated[
+        float | None,
+        typer.Option("--noise-scale", help="With noise: one owner's harm grows with its square."),
+    ] = None
     committee: Annotated[
         list[str] | None,
         typer.Option("--server", metavar="ADDRESS", help="One server; to be repeated, in order."),
@@ -98,7 +112,7 @@ class TermsOptions(OptionGroup):
         """Return the terms that were given, as keyword arguments of the Python API.
 
         Raises:
-            UsageError: Servers are both named and drawn, or neither.
+            UsageError: Servers are both named and drawn, or neither; scales of another profile.
             ConfigError: The file of scales is none.
         """
         from omnilytics.cli.account import parse_address
@@ -112,6 +126,12 @@ class TermsOptions(OptionGroup):
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         if self.servers:
             values["committee"] = "drawn"
+        if self.scales is not None and self.profile not in (None, "gauge"):
+            raise UsageError(
+                "the file's scales are of the profile gauge",
+                got=f"--profile {self.profile}",
+                hint="without --scales they are measured under the profile's own secrets",
+            )
         if self.scales is not None:
             values |= read_scales(self.scales)
         return {name: value for name, value in values.items() if value not in (None, [])}
