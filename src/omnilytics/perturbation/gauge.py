@@ -115,7 +115,7 @@ def analyse(graph: Graph) -> GaugeStructure:
         values[GRAPH_INPUT] = (groups.fresh(op.channels_of(graph.input_shape)),)
         groups.pin(values[GRAPH_INPUT], "the network's input")
     specs = {tensor.name: tensor for tensor in graph.tensors}
-    heads = _heads(graph)
+    parts = _parts(graph)
     moved: dict[str, list[Moved]] = {}
     for node in graph.nodes:
         call = Call(
@@ -125,7 +125,7 @@ def analyse(graph: Graph) -> GaugeStructure:
             output_shape=graph.shapes[node.name],
             tensor_shapes=[specs[name].shape for name in node.tensors],
             groups=groups,
-            heads=heads[node.name],
+            parts=parts[node.name],
         )
         values[node.name] = RULES[type(node.operation)](node.operation, call)
         for name, axes in zip(node.tensors, call.moved, strict=False):
@@ -143,8 +143,11 @@ def _freeze(groups: Groups, name: str, axes: list[Moved]) -> None:
             groups.pin(channels, f"frozen {name}")
 
 
-def _heads(graph: Graph) -> dict[str, int]:
-    """Return, for every value, the heads of the attentions that alone read it; 1 otherwise."""
+def _parts(graph: Graph) -> dict[str, int]:
+    """Return in how many parts of its channels all who read a value take it, if they agree.
+
+    Heads of an attention, groups of a normalisation: within a part the channels are alike.
+    """
     wanted: dict[str, set[int]] = {node.name: set() for node in graph.nodes}
     wanted[GRAPH_INPUT] = set()
     for node in reversed(graph.nodes):
@@ -153,6 +156,8 @@ def _heads(graph: Graph) -> dict[str, int]:
                 through = {heads}
             case op.Rotary(heads=heads):
                 through = wanted[node.name] | {heads}
+            case op.GroupNorm(groups=groups) if groups < op.channels_of(graph.shapes[node.name]):
+                through = {groups}
             case _:
                 through = {1}
         for name in node.inputs:

@@ -52,8 +52,8 @@ class Call:
     output_shape: op.Shape
     tensor_shapes: Sequence[op.Shape]
     groups: Groups
-    heads: int
-    """Heads that all readers of the output agree on; 1 where they do not."""
+    parts: int
+    """Heads or groups of channels that all readers of the output agree on; 1 where they do not."""
     moved: list[list[Moved]] = field(default_factory=list)
     """For each tensor in turn, the axes that move."""
 
@@ -87,7 +87,7 @@ def _elementwise(limit: Limit) -> Rule:
 
 def _fresh(call: Call) -> Channels:
     channels = op.channels_of(call.output_shape)
-    parts = call.heads if channels % call.heads == 0 else 1
+    parts = call.parts if channels % call.parts == 0 else 1
     return tuple(call.groups.fresh(channels // parts) for _ in range(parts))
 
 
@@ -107,7 +107,7 @@ def _conv2d(operation: op.Conv2d, call: Call) -> Channels:
     call.restrict(Limit.ROTATION)
     channels = call.output_shape[0]
     if operation.groups == 1:
-        output: Channels = (call.groups.fresh(channels),)
+        output = _fresh(call)
         call.groups.restrict(output, Limit.ROTATION, call.why)
         return _weighted(call, output)
     if operation.groups == channels == call.shapes[0][0]:  # depthwise
@@ -214,7 +214,9 @@ def _group_norm(operation: op.GroupNorm, call: Call) -> Channels:
     channels = op.channels_of(call.shapes[0])
     alone = operation.groups == channels
     limit = Limit.ROTATION | (Limit.MAGNITUDE if alone else SCALE)
-    if not alone and operation.groups > 1:
+    sizes = {each.channels * each.block for each in call.ins[0]}
+    by_groups = len(call.ins[0]) == operation.groups and len(sizes) == 1
+    if not (alone or operation.groups == 1 or by_groups):
         limit |= Limit.ORDER
     call.restrict(limit)
     if not call.tensor_shapes:

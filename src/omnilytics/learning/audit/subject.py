@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from omnilytics.learning.carried import CarriedModel, Module
-from omnilytics.learning.datasets import Batch, load_market_data
+from omnilytics.learning.datasets import Batch, Layout, load_market_data
 from omnilytics.learning.labels import fitting_labels
 from omnilytics.learning.models import build_model
 from omnilytics.learning.presets import PRESETS
@@ -64,7 +64,8 @@ class Subject:
 def preset_subject(name: str, *, seed: int) -> Subject:
     """Return a preset's network as it is before training, and its owners' data."""
     preset = PRESETS[name]
-    data = load_market_data(name, owners=1, seed=seed, flat=preset.model == "mlp")
+    layout = Layout.FLAT if preset.model == "mlp" else Layout.OWN
+    data = load_market_data(name, owners=1, seed=seed, layout=layout)
     network = build_model(
         preset.model, input_shape=data.input_shape, outputs=data.classes, seed=seed
     )
