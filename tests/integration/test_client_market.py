@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from client_world import client_world
+from client_world import client_world, in_threads
 
 from omnilytics.client import buyer as buyer_module
 from omnilytics.client import seller as seller_module
@@ -19,26 +19,6 @@ from omnilytics.client.settings import ClientSettings
 from omnilytics.learning.datasets import Batch
 
 PAGE = Path(__file__).parents[2] / "docs" / "python-api.md"
-
-
-def in_threads(*works: Callable[[], None]) -> None:
-    """Run all at once; raise what the first of them raised."""
-    problems: list[BaseException] = []
-
-    def guarded(work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as error:
-            problems.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(240)
-        assert not thread.is_alive() or problems
-    if problems:
-        raise problems[0]
 
 
 def write_table(path: Path, batch: Batch) -> None:

@@ -7,7 +7,8 @@ step, and when nobody has anything left to do it moves the chain to what the ser
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -137,3 +138,23 @@ def client_world(folder: Path) -> Iterator[Conductor]:
     finally:
         loop.submit(market.close()).result()
         loop.stop()
+
+
+def in_threads(*works: Callable[[], None]) -> None:
+    """Run all at once; raise what the first of them raised."""
+    problems: list[BaseException] = []
+
+    def guarded(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(240)
+        assert not thread.is_alive() or problems
+    if problems:
+        raise problems[0]

@@ -21,6 +21,7 @@ from omnilytics.foundation.errors import (
 )
 from omnilytics.foundation.units import Round, TaskId, Wei
 from omnilytics.learning.carried import Module, fill_gradients, fill_statistics
+from omnilytics.perturbation.artefact import Tensors
 from omnilytics.roles import model_owner as role
 from omnilytics.roles.model_owner.owner import Gradients
 from omnilytics.wire.task_specification import TaskSpecification
@@ -115,10 +116,7 @@ class BoughtTask:
             try:
                 yield found
             except GeneratorExit:
-                # The loop was left in its body: before the step or after it?
-                after = self._owner.model.state()
-                if any(not np.array_equal(after[name], before[name]) for name in before):
-                    self._keep(found.number)
+                self._leave(found, before)
                 raise
             self._keep(found.number)
 
@@ -134,6 +132,20 @@ class BoughtTask:
         refund = Wei(after - before + receipt.gas_cost_wei)
         self._tell("closed", f"task {self.number} is closed")
         return refund
+
+    def _leave(self, found: BoughtRound, before: Tensors) -> None:
+        """Keep a round whose loop was left after the step; undo what was filled before it.
+
+        Running statistics are set along with gradients: that they changed tells of no step, and
+        this round will be given again for those it was opened with.
+        """
+        model = self._owner.model
+        after = model.state()
+        parameters = before.keys() - found.statistics.keys()
+        if any(not np.array_equal(after[name], before[name]) for name in parameters):
+            self._keep(found.number)
+        else:
+            fill_statistics(model.module, {name: before[name] for name in found.statistics})
 
     def _keep(self, number: Round) -> None:
         model = self._owner.model
