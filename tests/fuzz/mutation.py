@@ -17,6 +17,7 @@ from typing import Any
 from omnilytics.wire import cbor
 
 MAX_BYTES = 1 << 16
+_ARTEFACT = struct.Struct("<8sQQ32s")
 
 _HEADS = [
     *(head + b"\x00\x00\x00\x01\x00\x00\x00\x00" for head in (b"\x9b", b"\xbb", b"\x5b", b"\x7b")),
@@ -55,15 +56,16 @@ def _pack_json(value: Any) -> bytes:
 
 
 def _pack_artefact(value: Any) -> bytes:
-    graph, weights = _pack_json(value[0]), value[1]
+    graph, weights, frozen_hash = _pack_json(value[0]), value[1], value[2]
     if not isinstance(weights, bytes):  # bytes(2**31) would be two gigabytes
         raise TypeError
-    return b"OMNIART1" + struct.pack("<QQ", len(graph), len(weights)) + graph + weights
+    return _ARTEFACT.pack(b"OMNIART2", len(graph), len(weights), frozen_hash) + graph + weights
 
 
 def _unpack_artefact(data: bytes) -> Any:
-    (length,) = struct.unpack_from("<Q", data, 8)
-    return [json.loads(data[24 : 24 + length]), data[24 + length :]]
+    _, length, _, frozen_hash = _ARTEFACT.unpack_from(data)
+    body = data[_ARTEFACT.size :]
+    return [json.loads(body[:length]), body[length:], frozen_hash]
 
 
 CBOR = Format(_unpack_cbor, cbor.encode)

@@ -18,10 +18,10 @@ from random import Random
 from typing import Any, TypeVar, cast
 
 import httpx
-import numpy as np
 from eth_abi.abi import encode
 from eth_abi.grammar import parse
 from eth_hash.auto import keccak
+from graphs import frozen_cnn, normalised_cnn, random_weights, small_cnn, transformer
 from mutation import ARTEFACT, BASE64_CBOR, CBOR, JSON, Format, mutate
 from protocol_world import Case, SeededRandomness, World
 
@@ -38,10 +38,14 @@ from omnilytics.chain.packing import unpack_round, unpack_task
 from omnilytics.chain.writer import terms_hash
 from omnilytics.foundation.errors import ChainError, MalformedError, OmniLyticsError
 from omnilytics.foundation.units import Address, Hash32, TaskId
-from omnilytics.perturbation.artefact import Artefact, decode_artefact, encode_artefact
-from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, Node, TensorSpec
+from omnilytics.perturbation.artefact import (
+    Artefact,
+    decode_artefact,
+    encode_artefact,
+    encode_frozen,
+    frozen_hash_of,
+)
 from omnilytics.perturbation.graph_json import decode_graph, encode_graph
-from omnilytics.perturbation.operations import Conv2d, Flatten, Linear, Relu
 from omnilytics.protocol.certificate import check_certificate, check_manifest
 from omnilytics.protocol.package import check_package
 from omnilytics.protocol.parameters import TaskParameters
@@ -63,6 +67,7 @@ from omnilytics.transport.parts import read_content_range
 from omnilytics.validity.word import Word
 from omnilytics.wire import cbor
 from omnilytics.wire.envelope import decode_signed, sign_message
+from omnilytics.wire.hashing import content_hash
 from omnilytics.wire.hpke_configuration import HpkeConfiguration
 from omnilytics.wire.messages import Consent, Final, Seed
 from omnilytics.wire.package import Opening, SealedPackage
@@ -177,29 +182,10 @@ def _samples() -> _Samples:
     return _Samples()
 
 
-def _artefact() -> Artefact:
-    graph = Graph(
-        input_shape=(1, 3, 3),
-        tensors=(
-            TensorSpec("conv.weight", (2, 1, 2, 2)),
-            TensorSpec("conv.bias", (2,)),
-            TensorSpec("head.weight", (3, 8)),
-        ),
-        nodes=(
-            Node(
-                "conv",
-                Conv2d((1, 1), (0, 0), (1, 1)),
-                (GRAPH_INPUT,),
-                ("conv.weight", "conv.bias"),
-            ),
-            Node("relu", Relu(), ("conv",)),
-            Node("flatten", Flatten(), ("relu",)),
-            Node("head", Linear(), ("flatten",), ("head.weight",)),
-        ),
-    )
-    draw = np.random.default_rng(1)
-    weights = {t.name: draw.normal(size=t.shape).astype(np.float32) for t in graph.tensors}
-    return Artefact(graph, weights)
+def _artefacts() -> Iterator[Artefact]:
+    """Yield the kinds of artefacts: images, tokens, statistics, float64."""
+    for graph in (small_cnn(), normalised_cnn(), transformer()):
+        yield Artefact(graph, random_weights(graph, dtype=graph.dtype.value))
 
 
 def _default(kind: str) -> Any:
@@ -363,6 +349,7 @@ def _protocol_targets() -> Iterator[Target]:
 
 
 def _read_artefact(data: bytes) -> None:
+    frozen_hash_of(data)
     assert encode_artefact(decode_artefact(data)) == data
 
 
@@ -371,9 +358,33 @@ def _read_graph(data: bytes) -> None:
 
 
 def _model_targets() -> Iterator[Target]:
-    artefact = _artefact()
-    yield Target("artefact", _read_artefact, (encode_artefact(artefact),), ARTEFACT)
-    yield Target("graph", _read_graph, (encode_graph(artefact.graph),), JSON)
+    artefacts = tuple(_artefacts())
+    graphs = tuple(encode_graph(each.graph) for each in artefacts)
+    yield Target("artefact", _read_artefact, tuple(map(encode_artefact, artefacts)), ARTEFACT)
+    yield Target("graph", _read_graph, graphs, JSON)
+    frozen = _Frozen()
+    yield Target("frozen_weights", frozen.read_weights, (frozen.content,))
+    yield Target("frozen_artefact", frozen.read_artefact, (frozen.artefact,), ARTEFACT)
+
+
+class _Frozen:
+    """An artefact with frozen weights, and those."""
+
+    def __init__(self) -> None:
+        graph = frozen_cnn()
+        weights = random_weights(graph)
+        self.content = encode_frozen(graph, weights)
+        self.artefact = encode_artefact(Artefact(graph, weights, content_hash(self.content)))
+
+    def read_weights(self, data: bytes) -> None:
+        """Read frozen weights that the artefact refers to."""
+        decoded = decode_artefact(self.artefact, frozen=data)
+        assert encode_frozen(decoded.graph, decoded.weights) == data
+
+    def read_artefact(self, data: bytes) -> None:
+        """Read an artefact whose frozen weights are at hand."""
+        frozen_hash_of(data)
+        assert encode_artefact(decode_artefact(data, frozen=self.content)) == data
 
 
 # --- transport ----------------------------------------------------------------------------------

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from graphs import random_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recovered import SeededRandomness
 
 from omnilytics.foundation.errors import OmniLyticsError
 from omnilytics.perturbation.artefact import Artefact, decode_artefact, encode_artefact
+from omnilytics.perturbation.draws import uniform_permutation
 from omnilytics.perturbation.gauge import analyse
 from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, Node, TensorSpec
 from omnilytics.perturbation.graph_json import decode_graph, encode_graph
@@ -26,15 +29,7 @@ from omnilytics.perturbation.operations import (
     Relu,
     Shape,
 )
-from omnilytics.perturbation.secret import sample_secret, uniform_permutation
-
-
-class SeededRandomness:
-    def __init__(self, seed: int) -> None:
-        self._draw = np.random.default_rng(seed)
-
-    def bytes(self, count: int) -> bytes:
-        return self._draw.bytes(count)
+from omnilytics.perturbation.secret import sample_secret
 
 
 class Builder:
@@ -103,25 +98,17 @@ def graphs(draw: st.DrawFn) -> Graph:
     return builder.graph()
 
 
-def weights_of(graph: Graph, seed: int) -> dict[str, np.ndarray]:
-    draw = np.random.default_rng(seed)
-    return {
-        t.name: (draw.normal(size=t.shape) / np.sqrt(np.prod(t.shape[1:]) + 1)).astype(np.float32)
-        for t in graph.tensors
-    }
-
-
 @given(graphs(), st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
 def test_function_kept_and_gradient_recovered(graph: Graph, seed: int) -> None:
-    weights = weights_of(graph, seed)
+    weights = random_weights(graph, seed, "float64")
     secret = sample_secret(analyse(graph), SeededRandomness(seed))
     draw = np.random.default_rng(seed + 1)
     inputs = torch.from_numpy(draw.normal(size=(4, *graph.input_shape)))
     labels = torch.from_numpy(draw.integers(0, 3, size=4))
 
     def run(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        tensors = {n: torch.from_numpy(a).double().requires_grad_() for n, a in arrays.items()}
+        tensors = {n: torch.from_numpy(a).requires_grad_() for n, a in arrays.items()}
         outputs = run_graph(graph, tensors, inputs)
         loss = loss_value(Loss.CROSS_ENTROPY, outputs, labels)
         gradients = torch.autograd.grad(loss, list(tensors.values()))
@@ -140,7 +127,7 @@ def test_function_kept_and_gradient_recovered(graph: Graph, seed: int) -> None:
 @settings(max_examples=60, deadline=None)
 def test_round_trip(graph: Graph, seed: int) -> None:
     assert decode_graph(encode_graph(graph)) == graph
-    artefact = Artefact(graph, weights_of(graph, seed))
+    artefact = Artefact(graph, random_weights(graph, seed))
     data = encode_artefact(artefact)
     decoded = decode_artefact(data)
     assert decoded.graph == graph
@@ -150,7 +137,7 @@ def test_round_trip(graph: Graph, seed: int) -> None:
 @given(graphs(), st.data())
 @settings(max_examples=200, deadline=None)
 def test_damaged_bytes_never_crash(graph: Graph, data: st.DataObject) -> None:
-    encoded = bytearray(encode_artefact(Artefact(graph, weights_of(graph, 1))))
+    encoded = bytearray(encode_artefact(Artefact(graph, random_weights(graph, 1))))
     for _ in range(data.draw(st.integers(1, 4))):
         position = data.draw(st.integers(0, len(encoded) - 1))
         encoded[position] = data.draw(st.integers(0, 255))

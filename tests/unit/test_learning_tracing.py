@@ -114,8 +114,8 @@ def sign_by_data(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("function", "features", "operation"),
     [
-        (lambda x: torch.sigmoid(x).flatten(1), 72, "aten.sigmoid.default"),
-        (lambda x: functional.dropout(x).flatten(1), 72, "aten.dropout.default"),
+        (lambda x: torch.erf(x).flatten(1), 72, "aten.erf.default"),
+        (lambda x: functional.dropout2d(x).flatten(1), 72, "aten.feature_dropout.default"),
         (lambda x: functional.max_pool2d(x, 4, ceil_mode=True).flatten(1), 8, "aten.max_pool2d"),
         (lambda x: functional.avg_pool2d(x, 4, ceil_mode=True).flatten(1), 8, "aten.avg_pool2d"),
         (
@@ -130,9 +130,8 @@ def sign_by_data(x: Tensor) -> Tensor:
         ),
         (lambda x: torch.add(x, x, alpha=2).flatten(1), 72, "aten.add.Tensor"),
         (lambda x: (x + 1.0).flatten(1), 72, "aten.add.Tensor"),
-        (lambda x: x.flatten(2).flatten(1), 72, "aten.flatten.using_ints"),
         (lambda x: x.flatten(1) + x.new_ones(72), 72, "aten.new_ones.default"),
-        (lambda x: x.view(-1, 36), 36, "aten.view.default"),
+        (lambda x: x.view(-1, 36), 36, "aten.linear.default"),
         (in_place_through_a_view, 72, "aten.relu_.default"),
     ],
 )
@@ -151,9 +150,7 @@ def test_refusal_names_node_and_operation(
         (Function(sign_by_data), IMAGE, "cannot trace"),
         (nn.Linear(4, 2), (3,), "cannot trace"),
         (nn.Linear(3, 2).double(), (3,), "not float32"),
-        (nn.Linear(3, 2).requires_grad_(False), (3,), "frozen"),
-        (nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)), (3,), "cannot be carried"),
-        (nn.Conv2d(2, 2, 3, groups=2), IMAGE, "groups=2"),
+        (nn.Linear(3, 2).requires_grad_(False), (3,), "no tensor is trained"),
         (nn.Conv2d(2, 2, 3), IMAGE, "one vector per sample"),
         (nn.Linear(6, 2), IMAGE, "dimensions"),
         (nn.ReLU(), (3,), "no tensors"),
@@ -178,7 +175,7 @@ def test_in_place_value_read_again_is_the_new_value() -> None:
     assert torch.allclose(got, module.head((2 * (2 * x).relu()).flatten(1)), atol=1e-5)
 
 
-def test_unused_shared_and_returned_values() -> None:
+def test_unused_and_returned_values() -> None:
     class Unused(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -186,10 +183,6 @@ def test_unused_shared_and_returned_values() -> None:
 
         def forward(self, x: Tensor) -> Any:
             return self.used(x)
-
-    class Shared(Unused):
-        def forward(self, x: Tensor) -> Any:
-            return self.used(x) + self.idle(x) + self.used(x)
 
     class Two(Unused):
         def forward(self, x: Tensor) -> Any:
@@ -201,7 +194,6 @@ def test_unused_shared_and_returned_values() -> None:
 
     for module, words in (
         (Unused(), "no part in the output"),
-        (Shared(), "used twice"),
         (Two(), "return"),
         (Doubled(), "cannot be carried"),
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from graphs import CONV, small_cnn
 
 from omnilytics.foundation.errors import ModelError
 from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, Node, TensorSpec
@@ -22,35 +23,16 @@ from omnilytics.perturbation.operations import (
     Shape,
 )
 
-CONV = Conv2d(stride=(1, 1), padding=(1, 1), dilation=(1, 1))
-
-
-def small_graph() -> Graph:
-    return Graph(
-        input_shape=(1, 4, 4),
-        tensors=(
-            TensorSpec("conv.weight", (2, 1, 3, 3)),
-            TensorSpec("conv.bias", (2,)),
-            TensorSpec("head.weight", (3, 32)),
-        ),
-        nodes=(
-            Node("conv", CONV, (GRAPH_INPUT,), ("conv.weight", "conv.bias")),
-            Node("relu", Relu(), ("conv",)),
-            Node("flatten", Flatten(), ("relu",)),
-            Node("head", Linear(), ("flatten",), ("head.weight",)),
-        ),
-    )
-
 
 def with_node(index: int, node: Node) -> Graph:
-    graph = small_graph()
+    graph = small_cnn()
     nodes = list(graph.nodes)
     nodes[index] = node
     return replace(graph, nodes=tuple(nodes))
 
 
 def test_sound_graph_knows_its_shapes() -> None:
-    graph = small_graph()
+    graph = small_cnn()
     assert graph.shapes["conv"] == (2, 4, 4)
     assert graph.output_shape == (3,)
     assert graph.parameter_count == 18 + 2 + 96
@@ -89,7 +71,7 @@ def test_shape_rules(
         (MaxPool2d((2, 2), (2, 2), (2, 0), (1, 1)), [(1, 4, 4)], [], "half of the kernel"),
         (AvgPool2d((5, 5), (1, 1), (0, 0)), [(1, 4, 4)], [], "kernel is larger"),
         (AdaptiveAvgPool2d((1, 1)), [(4,)], [], "dimensions"),
-        (Add(), [(1, 2, 2), (4,)], [], "summands differ"),
+        (Add(), [(1, 2, 2), (4,)], [], "differ in shape"),
     ],
 )
 def test_shape_rules_refuse(
@@ -134,7 +116,7 @@ def test_refusal_names_node_and_operation() -> None:
 
 
 def test_tensor_refusals() -> None:
-    graph = small_graph()
+    graph = small_cnn()
     first, bias, head = graph.tensors
     for tensors, words in (
         ((first, bias, head, first), "two tensors have one name"),
@@ -160,7 +142,7 @@ def test_tensor_used_twice() -> None:
 
 
 def test_output_must_be_a_vector_and_graph_not_empty() -> None:
-    graph = small_graph()
+    graph = small_cnn()
     with pytest.raises(ModelError, match="one vector per sample"):
         replace(graph, tensors=graph.tensors[:2], nodes=graph.nodes[:2])
     with pytest.raises(ModelError, match="no nodes"):
@@ -181,8 +163,8 @@ def test_output_must_be_a_vector_and_graph_not_empty() -> None:
 )
 def test_limits(limits: Limits, words: str) -> None:
     with pytest.raises(ModelError, match=f"too many {words}"):
-        small_graph().check_limits(limits)
-    small_graph().check_limits(Limits())
+        small_cnn().check_limits(limits)
+    small_cnn().check_limits(Limits())
 
 
 def test_workspace_of_a_convolution_counts() -> None:

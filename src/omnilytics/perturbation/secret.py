@@ -33,6 +33,7 @@ from omnilytics.perturbation.draws import (
 from omnilytics.perturbation.gauge import (
     AxisGauge,
     GaugeStructure,
+    OrderGroup,
     Placed,
     RotationGroup,
     ScaleGroup,
@@ -194,16 +195,16 @@ def restore_secret(structure: GaugeStructure, record: Mapping[str, Sequence[byte
         ]
         well_formed = (
             all(
-                np.array_equal(np.sort(part), np.arange(group.channels))
+                _is_order(part, group)
                 for part, group in zip(orders, structure.order_groups, strict=True)
             )
             and all(
-                _fits(part, group)
+                _are_scales(part, group)
                 for part, group in zip(scales, structure.scale_groups, strict=True)
             )
             and all(
-                bool((np.abs(part @ part.T - np.eye(len(part))) < _ORTHOGONAL_TOLERANCE).all())
-                for part in rotations
+                _is_rotation(part, group)
+                for part, group in zip(rotations, structure.rotation_groups, strict=True)
             )
         )
     except (KeyError, TypeError, ValueError):
@@ -213,7 +214,24 @@ def restore_secret(structure: GaugeStructure, record: Mapping[str, Sequence[byte
     return GaugeSecret(structure, orders, scales, rotations)
 
 
-def _fits(scales: Reals, group: ScaleGroup) -> bool:
+def _is_order(order: Order, group: OrderGroup) -> bool:
+    found = order if group.pinned else np.sort(order)
+    return np.array_equal(found, np.arange(group.channels))
+
+
+def _is_rotation(matrix: Reals, group: RotationGroup) -> bool:
+    half = group.channels // 2
+    errors = [matrix @ matrix.T - np.eye(group.channels)]
+    if group.keeps_ones:
+        errors.append(matrix.sum(axis=1) - 1)
+    if group.by_frequency:
+        frequency = np.arange(group.channels) % half
+        errors.append(matrix[frequency[:, None] != frequency])
+        errors.append(matrix[:half, :half] - matrix[half:, half:])
+    return all(bool((np.abs(error) < _ORTHOGONAL_TOLERANCE).all()) for error in errors)
+
+
+def _are_scales(scales: Reals, group: ScaleGroup) -> bool:
     mantissas, _ = np.frexp(np.abs(scales))
     return bool(
         scales.shape == (group.channels,)
