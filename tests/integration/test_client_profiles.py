@@ -34,7 +34,7 @@ class Deal:
         self.hesitations = 0
         """How often the buyer leaves its loop between filling gradients and the step."""
         self.world, self.folder, self.net = world, folder, net
-        self.terms = {"rounds": rounds, "calibration": "weights", "fractional_bits": 22, **terms}
+        self.terms = {"rounds": rounds, "calibration": "weights", **terms}
         self.found: list[BoughtRound] = []
         self.clips: list[float] = []
         self.task: BoughtTask | None = None

@@ -7,13 +7,27 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 import omnilytics
 from omnilytics.client import files
-from omnilytics.client.drafting import COMMITTEES, DEFAULTS, WINDOWS, _windows, complete
+from omnilytics.client.drafting import (
+    COMMITTEES,
+    DEFAULTS,
+    FINE_FRACTIONAL_BITS,
+    WINDOWS,
+    _windows,
+    complete,
+    draft_components,
+    draft_profile,
+)
 from omnilytics.client.settings import ClientSettings
 from omnilytics.foundation.errors import ConfigError, UsageError
+from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.settings import load_settings
+from omnilytics.learning.carried import CarriedModel
+from omnilytics.perturbation.graph import Graph
+from omnilytics.perturbation.profiles import GAUGE, messages
 from omnilytics.sharing.committee import Committee
 
 
@@ -30,6 +44,66 @@ def test_defaults_can_be() -> None:
     with pytest.raises(UsageError) as caught:
         complete({"reward_wei": 1})
     assert caught.value.hint == "did you mean reward?"
+
+
+def last_relu() -> Graph:
+    return CarriedModel(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), input_shape=(4,)).graph
+
+
+def two_layers() -> Graph:
+    layers = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    return CarriedModel(layers, input_shape=(4,)).graph
+
+
+def test_numbers_are_finer_outside_the_gauge() -> None:
+    for given, want in (
+        ({}, 16),
+        ({"profile": "gauge"}, 16),
+        ({"profile": "scales"}, FINE_FRACTIONAL_BITS),
+        ({"profile": "noise"}, FINE_FRACTIONAL_BITS),
+        ({"profile": "noise", "fractional_bits": 12}, 12),
+    ):
+        assert complete(given)["fractional_bits"] == want
+
+
+def test_a_profile_follows_from_the_terms() -> None:
+    graph = two_layers()
+    noisy = complete({"profile": "noise", "loss": "mse", "noise_groups": 2, "noise_scale": 0.5})
+    drawn = draft_profile(noisy, graph, None, SystemRandomness())
+    assert (drawn.noise_groups, drawn.noise_scale, len(drawn.noise_factors)) == (2, 0.5, 2)
+    assert all(0.5 <= factor <= 1.5 for factor in drawn.noise_factors)
+    assert drawn != draft_profile(noisy, graph, None, SystemRandomness())
+    names = {name for part in messages(graph, drawn).values() for name in part}
+    components = draft_components(graph, drawn, dict.fromkeys(names, 1.0))
+    wanted = ["gradient", "sigma1", "sigma2", "beta", "sums"]
+    assert [component.name for component in components] == wanted
+    with pytest.raises(UsageError, match="scales are not those of the module"):
+        draft_components(graph, GAUGE, dict.fromkeys(names, 1.0))
+    scaled = draft_profile(complete({"profile": "scales"}), graph, None, SystemRandomness())
+    assert scaled.magnitude_bits == 1
+    assert draft_profile(complete({}), graph, None, SystemRandomness()) == GAUGE
+
+
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        ({"profile": "noisy"}, "unknown profile"),
+        ({"profile": "noise"}, "needs the loss mse"),
+        ({"profile": "noise", "loss": "mse", "noise_groups": 3}, "needs groups"),
+        ({"profile": "noise", "loss": "mse", "noise_scale": 0}, "needs groups"),
+        ({"profile": "scales", "magnitude_bits": 9}, "magnitudes are for"),
+    ],
+)
+def test_profiles_that_cannot_be(terms: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        draft_profile(complete(terms), two_layers(), None, SystemRandomness())
+
+
+def test_noise_needs_a_linear_layer_at_the_end() -> None:
+    terms = complete({"profile": "noise", "loss": "mse"})
+    with pytest.raises(UsageError, match="a linear layer of one vector at the end") as caught:
+        draft_profile(terms, last_relu(), None, SystemRandomness())
+    assert caught.value.hint == "profile gauge takes any network"
 
 
 def test_the_package_is_light_and_names_its_roles() -> None:

@@ -30,7 +30,7 @@ from omnilytics.wire.task_specification import (
 DEFAULTS: Terms = {
     "loss": "cross_entropy",
     "profile": "gauge",
-    "magnitude_bits": 2,
+    "magnitude_bits": 1,
     "noise_groups": 1,
     "noise_scale": 0.01,
     "name": "task",
@@ -56,6 +56,8 @@ DEFAULTS: Terms = {
     "calibration": "training",
     "fractional_bits": 16,
 }
+FINE_FRACTIONAL_BITS = 22
+"""Default outside the profile gauge, where recovery enlarges what rounding leaves."""
 COMMITTEES = {3: (1, 0), 5: (1, 1), 7: (2, 1), 10: (3, 1), 11: (3, 2), 13: (4, 1)}
 """Privacy and errors by servers, where a buyer does not say."""
 WINDOWS: dict[str, dict[str, int]] = {
@@ -94,7 +96,10 @@ def complete(terms: Mapping[str, Any]) -> Terms:
         raise UsageError(
             "unknown term", got=name, hint=f"did you mean {near[0]}?" if near else None
         )
-    return cast("Terms", {**DEFAULTS, **terms})
+    found: dict[str, Any] = {**DEFAULTS, **terms}
+    if "fractional_bits" not in terms and found["profile"] != DEFAULTS["profile"]:
+        found["fractional_bits"] = FINE_FRACTIONAL_BITS
+    return cast("Terms", found)
 
 
 def amount_wei(amount: Amount) -> Wei:
@@ -268,7 +273,7 @@ def draft_profile(
         profile = Profile(
             name=name,
             noise_groups=terms["noise_groups"],
-            noise_factors=drawn if old is None else old.noise_factors,
+            noise_factors=old.noise_factors if old and old.noise_factors else drawn,
             noise_scale=float(terms["noise_scale"]),
         )
         messages(graph, profile)

@@ -23,7 +23,9 @@ class Terms(TypedDict, total=False):
     profile: Literal["gauge", "scales", "noise"]
     """How the model is perturbed: see docs/perturbation-profiles.md."""
     magnitude_bits: int
-    """Of the profile scales: they are 2^u with u in -magnitude_bits .. magnitude_bits."""
+    """Of the profile scales: they are 2^u with u in -magnitude_bits .. magnitude_bits, 1 to 8.
+
+    One owner's harm grows up to 16-fold with each."""
     noise_groups: int
     """Of the profile noise: into how many groups the outputs are shared out, 1 to 4."""
     noise_scale: float
@@ -73,4 +75,6 @@ class Terms(TypedDict, total=False):
     scales: Mapping[str, float]
     """Scale of every tensor, where they are known already: nothing is measured then."""
     fractional_bits: int
-    """Of the shared numbers, 4 to 24; `omnilytics task calibrate` proposes how many are enough."""
+    """Of the shared numbers, 4 to 24; `omnilytics task calibrate` proposes how many are enough.
+
+    By default 16, and 22 outside the profile gauge."""
