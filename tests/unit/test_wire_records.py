@@ -325,7 +325,7 @@ def test_signatures_do_not_enter_the_submissions_root() -> None:
     ("path", "value"),
     [
         ("version", 1),
-        ("version", 3),
+        ("version", 4),
         ("title", ""),
         ("title", "t" * 257),
         ("description", "d" * 8_193),

@@ -34,7 +34,7 @@ class Preset:
 _ALL = (
     Preset("digits", "cnn", learning_rate=1e-2, batch_size=32, rounds=40),
     Preset("digits", "mlp", learning_rate=1e-2, batch_size=32, rounds=40),
-    Preset("digits", "resnet20", learning_rate=1e-2, batch_size=32, rounds=40),
+    Preset("digits", "resnet20", learning_rate=5e-3, batch_size=32, rounds=32),
     Preset("digits", "mobilenet", learning_rate=1e-2, batch_size=32, rounds=40),
     Preset("digits", "transformer", learning_rate=1e-2, batch_size=32, rounds=80),
     Preset("digits", "transformer-swiglu", learning_rate=1e-2, batch_size=32, rounds=80),
