@@ -37,7 +37,7 @@ class Rich(nn.Module):
         x = self.pool(x + y)
         x = functional.avg_pool2d(x, 2)
         x = self.two(x).relu()
-        x += x
+        x = x + x
         x = functional.relu(x, inplace=True)
         x = functional.adaptive_avg_pool2d(x, (2, 2))
         return self.head(x.view(x.size(0), -1))

@@ -133,9 +133,10 @@ class CarriedModel:
         check_names({name: value.shape for name, value in differences.items()}, wanted)
         state = self.state()
         found: dict[str, FloatArray] = {}
-        for name, difference in differences.items():
-            buffer = str(self._sources[name].parameter)
-            after = state[buffer] - self._momentum[name] * difference
+        for name in wanted:  # in the graph's order, for a layer that is used more than once
+            buffer, momentum = str(self._sources[name].parameter), self._momentum[name]
+            batch = state[buffer] - differences[name]
+            after = (1 - momentum) * found.get(buffer, state[buffer]) + momentum * batch
             is_variance = buffer.endswith("running_var")  # which rounding may take below 0
             found[buffer] = np.maximum(after, 0.0) if is_variance else after
         return found

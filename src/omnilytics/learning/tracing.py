@@ -2,26 +2,32 @@
 
 The module is traced in training mode with a batch dimension of at least 2, each ATen call is read
 as one listed operation, gains are folded and shared weights split (`folding`), and the result is
-checked on a probe batch: the graph must compute what the module computes. Only names of parameters
-and operations leave; no source lines, no archive of torch.
+checked on a probe batch: the graph must compute what the module computes, and have its gradient.
+Only names of parameters and operations leave; no source lines, no archive of torch.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from omnilytics.foundation.errors import ModelError
+from omnilytics.learning.layouts import SAMPLES
 from omnilytics.learning.reading import Reader, Traced
 from omnilytics.perturbation.graph import Graph, InputKind
 from omnilytics.perturbation.interpreter import run_graph
 
-_PROBE_SAMPLES = 3
+_PROBE_SAMPLES = SAMPLES + 1
+"""Not as many as layouts are followed for: whatever depends on the number is noticed."""
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-5
+_GRADIENT_RELATIVE = 1e-3
+"""Of the norm of the whole gradient, which is float32."""
 
 
 def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Graph:
@@ -98,16 +104,54 @@ def _check_probe(module: nn.Module, traced: Traced) -> None:
         name: torch.from_numpy(np.asarray(source.value(state), dtype=np.float32))
         for name, source in traced.sources.items()
     }
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    trained = {tensor.name: weights[tensor.name].requires_grad_() for tensor in graph.trained}
+    own = {name: each for name, each in module.named_parameters() if each.requires_grad}
+    with torch.random.fork_rng(devices=[]):
         # Dropout draws the same masks after the same seed.
         torch.manual_seed(0)
         got = run_graph(graph, weights, probe)
         torch.manual_seed(0)
         want = module(probe.clone())
-    if not torch.allclose(got, want, rtol=_RELATIVE, atol=_ABSOLUTE):
+        if not torch.allclose(got, want, rtol=_RELATIVE, atol=_ABSOLUTE):
+            raise ModelError(
+                "the traced graph does not compute what the module computes",
+                got=float((got - want).detach().abs().max()),
+                want="the same outputs on a probe batch",
+                hint="hooks, randomness or state outside parameters cannot travel",
+            )
+        cotangent = torch.randn(want.shape)
+    found = _gradients(got, cotangent, trained)
+    sums = {name: np.zeros(value.shape) for name, value in state.items()}
+    for name, gradient in found.items():
+        traced.sources[name].add_gradients(gradient, state, sums)
+    _check_gradients(sums, _gradients(want, cotangent, own))
+
+
+def _gradients(
+    outputs: Tensor, cotangent: Tensor, tensors: Mapping[str, Tensor]
+) -> dict[str, NDArray[np.float64]]:
+    try:
+        found = torch.autograd.grad(outputs, list(tensors.values()), cotangent)
+    except RuntimeError as error:  # a value was overwritten that the backward pass needs
         raise ModelError(
-            "the traced graph does not compute what the module computes",
-            got=float((got - want).abs().max()),
-            want="the same outputs on a probe batch",
-            hint="hooks, randomness or state outside parameters cannot travel",
-        )
+            "the module has no gradient",
+            got=str(error).splitlines()[0][:200],
+            hint="use inplace=False",
+        ) from error
+    return {name: each.double().numpy() for name, each in zip(tensors, found, strict=True)}
+
+
+def _check_gradients(
+    got: Mapping[str, NDArray[np.float64]], want: Mapping[str, NDArray[np.float64]]
+) -> None:
+    whole = np.sqrt(sum(np.linalg.norm(each) ** 2 for each in want.values()))
+    for name, gradient in want.items():
+        difference = float(np.linalg.norm(got[name] - gradient))
+        if not difference <= _GRADIENT_RELATIVE * whole:
+            raise ModelError(
+                "the traced graph has another gradient than the module",
+                got=difference,
+                want=f"below {_GRADIENT_RELATIVE:g} of {whole:g} on a probe batch",
+                hint="functions with a backward pass of their own, and hooks, cannot travel",
+                tensor=name,
+            )

@@ -243,8 +243,7 @@ def _rms_norm(operation: op.RmsNorm, call: Call) -> Channels:
 def _attention(operation: op.Attention, call: Call) -> Channels:
     queries, keys, values = call.ins
     for index in range(3):
-        if len(call.ins[index]) != operation.heads:
-            call.restrict(EVERYTHING, index)  # its channels are not laid out by heads
+        _pin_unless_by_heads(operation.heads, call, index)
     # One orthogonal map for a head's queries and keys leaves their products as they are.
     call.restrict(Limit.MAGNITUDE, 0, 1)
     call.groups.tie(queries, keys, call.why)
@@ -253,9 +252,15 @@ def _attention(operation: op.Attention, call: Call) -> Channels:
 
 def _rotary(operation: op.Rotary, call: Call) -> Channels:
     call.restrict(SCALE | Limit.ORDER | Limit.FREQUENCY)
-    if len(call.ins[0]) != operation.heads:
-        call.restrict(EVERYTHING)
+    _pin_unless_by_heads(operation.heads, call, 0)
     return call.ins[0]
+
+
+def _pin_unless_by_heads(heads: int, call: Call, index: int) -> None:
+    """Pin an input whose groups of channels are not its heads one after another."""
+    features = op.channels_of(call.shapes[index])
+    if [each.channels for each in call.ins[index]] != [features // heads] * heads:
+        call.restrict(EVERYTHING, index)
 
 
 RULES: dict[type[op.Operation], Rule] = {
