@@ -18,23 +18,32 @@ from omnilytics.client.buyer import ModelOwner
 from omnilytics.client.joined import JoinedTask
 from omnilytics.client.seller import DataOwner
 from omnilytics.foundation.units import Hash32
-from omnilytics.learning.datasets import Batch
 from omnilytics.transport.client import ServerClient
 from omnilytics.wire.hashing import content_hash as hash_of
 
 OWNERS = (1, 2)
+Pair = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
 class Deal:
     """One task bought from two owners of a whole shard each, and what became of it."""
 
     def __init__(
-        self, world: Conductor, folder: Path, net: nn.Module, rounds: int = 1, **terms: Any
+        self,
+        world: Conductor,
+        folder: Path,
+        net: nn.Module,
+        rounds: int = 1,
+        data: dict[int, Pair] | None = None,
+        **terms: Any,
     ) -> None:
         self.hesitations = 0
         """How often the buyer leaves its loop between filling gradients and the step."""
         self.world, self.folder, self.net = world, folder, net
         self.terms = {"rounds": rounds, "calibration": "weights", **terms}
+        shards = dict(enumerate([world.market.data.sample, *world.market.data.shards]))
+        self.data = data or {key: (each.inputs, each.labels) for key, each in shards.items()}
+        """Inputs and labels of the buyer (0) and of the owners."""
         self.found: list[BoughtRound] = []
         self.clips: list[float] = []
         self.task: BoughtTask | None = None
@@ -46,12 +55,12 @@ class Deal:
         self.world.expect("buyer", *(f"owner-{index}" for index in OWNERS))
         in_threads(self._buy, *(lambda index=index: self._sell(index) for index in OWNERS))
 
-    def shards(self) -> list[Batch]:
-        return [self.world.market.data.shards[index] for index in OWNERS]
+    def shards(self) -> list[Pair]:
+        return [self.data[index] for index in OWNERS]
 
     def _buy(self) -> None:
         connection = self.world.connection("buyer", self.folder / "buyer")
-        sample = self.world.market.data.sample
+        sample = self.data[0]
         with ModelOwner(connection=connection) as owner:
             self.task = owner.publish(self.net, sample=sample, **self.terms)
             self._published.set()
@@ -71,7 +80,7 @@ class Deal:
             task = owner.join(task=1)
             self.joined.append(task)
             for round_ in task.rounds():
-                submitted = round_.submit(self.world.market.data.shards[index])
+                submitted = round_.submit(self.data[index])
                 self.clips.append(submitted.clip_factor)
 
 
@@ -80,18 +89,19 @@ def small_net(*middle: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Linear(30, 6), *middle, nn.ReLU(), nn.Linear(6, 2))
 
 
-def true_gradients(net: nn.Module, shards: list[Batch], loss: str) -> tuple[dict[str, Any], float]:
+def true_gradients(net: nn.Module, shards: list[Pair], loss: str) -> tuple[dict[str, Any], float]:
     """Return the owners' mean gradient and loss, computed on the true module in float64."""
     twin = copy.deepcopy(net).double().train()
     values = []
     for shard in shards:
-        outputs = twin(torch.from_numpy(shard.inputs).double())
-        labels = torch.from_numpy(shard.labels)
+        inputs, labels = map(torch.from_numpy, shard)
+        outputs = twin(inputs.double() if inputs.is_floating_point() else inputs)
         if loss == "mse":
             targets = nn.functional.one_hot(labels, outputs.shape[1])
             values.append(0.5 * (outputs - targets).square().sum(dim=1).mean())
         else:
-            values.append(nn.functional.cross_entropy(outputs, labels))
+            classes = outputs.reshape(-1, outputs.shape[-1])
+            values.append(nn.functional.cross_entropy(classes, labels.reshape(-1)))
     value = torch.stack(values).mean()
     trained = {name: each for name, each in twin.named_parameters() if each.requires_grad}
     gradients = torch.autograd.grad(value, list(trained.values()))
@@ -147,14 +157,30 @@ def test_running_statistics_come_with_the_gradient_and_count_once(tmp_path: Path
         del found.gradients["0.bias"], want["0.bias"]
         assert_recovered(found, want)
         seen = []
-        for shard in deal.shards():  # what one step of each owner's own would make of them
+        for inputs, _ in deal.shards():  # what one step of each owner's own would make of them
             twin: Any = copy.deepcopy(deal.net).train()
-            twin(torch.from_numpy(shard.inputs))
+            twin(torch.from_numpy(inputs))
             seen.append([twin[1].running_mean.numpy(), twin[1].running_var.numpy()])
         means, variances = np.mean(seen, axis=0)
         assert set(found.statistics) == {"1.running_mean", "1.running_var"}
         np.testing.assert_allclose(found.statistics["1.running_mean"], means, atol=1e-4)
         np.testing.assert_allclose(found.statistics["1.running_var"], variances, atol=1e-4)
+
+
+def test_tokens_train_a_network_that_predicts_the_next(tmp_path: Path) -> None:
+    draw = np.random.default_rng(5)
+    data = {}
+    for index in (0, *OWNERS):
+        tokens = draw.integers(0, 12, size=(40, 5))
+        data[index] = (tokens[:, :-1], tokens[:, 1:].copy())
+    torch.manual_seed(4)
+    net = nn.Sequential(nn.Embedding(12, 6), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 12))
+    with client_world(tmp_path / "servers") as world:
+        deal = Deal(world, tmp_path, net, data=data, input_kind="tokens", profile="scales")
+        deal.strike()
+        assert deal.clips == [1.0, 1.0]
+        want, _ = true_gradients(net, deal.shards(), "cross_entropy")
+        assert_recovered(deal.found[0], want)
 
 
 def test_frozen_weights_are_fetched_once_by_each_owner(

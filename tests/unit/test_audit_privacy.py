@@ -12,6 +12,7 @@ from omnilytics.learning.audit.imprint import (
     imprint,
     imprint_artefact,
     read_imprint,
+    refusals,
     share_reconstructed,
 )
 from omnilytics.learning.audit.inversion import correlations, invert, invert_means
@@ -70,6 +71,7 @@ def test_an_imprint_layer_takes_samples_out_of_a_sum(loss: Loss) -> None:
     assert (found.owners, found.samples) == (4, 12)
     assert found.reconstructed > 0.6
     assert found.rounded > 0.6
+    assert found.refused
 
 
 def test_an_imprint_layer_of_one_unit_or_under_noise_takes_nothing() -> None:
@@ -87,3 +89,4 @@ def test_an_honest_network_gives_no_samples_away_like_that() -> None:
     total = compute_gradients(Artefact(one.graph, one.weights), batch, one.loss)
     honest = {"imprint.weight": total["1.weight"], "imprint.bias": total["1.bias"]}
     assert share_reconstructed(batch.inputs, read_imprint(honest)) == 0
+    assert not refusals(Artefact(one.graph, one.weights), batch)

@@ -11,6 +11,7 @@ from torch import nn
 
 import omnilytics
 from omnilytics.client import files
+from omnilytics.client.buyer import read_input_kind
 from omnilytics.client.drafting import (
     COMMITTEES,
     DEFAULTS,
@@ -26,7 +27,7 @@ from omnilytics.foundation.errors import ConfigError, UsageError
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.settings import load_settings
 from omnilytics.learning.carried import CarriedModel
-from omnilytics.perturbation.graph import Graph
+from omnilytics.perturbation.graph import Graph, InputKind
 from omnilytics.perturbation.profiles import GAUGE, messages
 from omnilytics.sharing.committee import Committee
 
@@ -97,6 +98,14 @@ def test_a_profile_follows_from_the_terms() -> None:
 def test_profiles_that_cannot_be(terms: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         draft_profile(complete(terms), two_layers(), None, SystemRandomness())
+
+
+def test_inputs_are_numbers_or_tokens() -> None:
+    assert read_input_kind(complete({})["input_kind"]) is InputKind.NUMBERS
+    assert read_input_kind("tokens") is InputKind.TOKENS
+    with pytest.raises(UsageError, match="unknown kind of inputs") as caught:
+        read_input_kind("words")
+    assert caught.value.want == "numbers or tokens"
 
 
 def test_noise_needs_a_linear_layer_at_the_end() -> None:

@@ -16,8 +16,9 @@ from omnilytics.learning.carried import CarriedModel, fill_gradients
 from omnilytics.learning.datasets import Batch
 from omnilytics.learning.files import ImageFolder, csv_file, parquet_file
 from omnilytics.learning.gradients import compute_gradients
-from omnilytics.learning.user_data import batches_of, collect
+from omnilytics.learning.user_data import PART_SAMPLES, batches_of, collect
 from omnilytics.perturbation.artefact import Artefact
+from omnilytics.perturbation.graph import InputKind
 from omnilytics.perturbation.losses import Loss
 
 
@@ -49,6 +50,29 @@ def test_parts_of_any_sizes_give_the_gradient_of_all_samples() -> None:
             np.testing.assert_allclose(got[name], gradient, rtol=1e-5, atol=1e-7)
     uneven = compute_gradients(artefact, batches_of([(inputs[:9], labels[:9])]), Loss.CROSS_ENTROPY)
     assert not np.allclose(uneven["0.weight"], want["0.weight"])
+
+
+def test_tokens_stay_whole_numbers() -> None:
+    tokens = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.uint8)
+    labels = np.array([0, 1, 0])
+    for given in (tokens, torch.tensor(tokens)):
+        (part,) = batches_of((given, labels), input_kind=InputKind.TOKENS)
+        assert part.inputs.dtype == np.int64
+        np.testing.assert_array_equal(part.inputs, tokens)
+    assert collect((tokens, labels), most=9).inputs.dtype == np.float32, "images are numbers"
+    with pytest.raises(ModelError, match="tokens are not whole numbers"):
+        collect((tokens.astype(float), labels), most=9, input_kind=InputKind.TOKENS)
+
+
+@pytest.mark.parametrize("count", [1, 2, 255, 256, 257, 258, 512, 513, 65_281])
+def test_no_part_is_a_single_sample(count: int) -> None:
+    inputs, labels = np.zeros((count, 1), np.float32), np.zeros(count, np.int64)
+    tensors = TensorDataset(torch.tensor(inputs), torch.tensor(labels))
+    for given in ((inputs, labels), tensors) if count < 1000 else ((inputs, labels),):
+        sizes = [len(part) for part in batches_of(given)]
+        assert sum(sizes) == count
+        assert max(sizes) <= PART_SAMPLES
+        assert count == 1 or min(sizes) > 1
 
 
 def test_targets_that_are_numbers() -> None:

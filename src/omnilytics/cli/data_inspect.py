@@ -74,10 +74,16 @@ def inspect_task(
 def _samples(source: SourceOptions, view: TaskView) -> Batch | None:
     from omnilytics.learning.inspection_numbers import MOST_SAMPLES
     from omnilytics.learning.user_data import collect
+    from omnilytics.perturbation.graph import InputKind
 
     if not names_samples(source):
         return None
-    return collect(read_samples(source, view.specification.input_shape), most=MOST_SAMPLES)
+    specification = view.specification
+    return collect(
+        read_samples(source, specification.input_shape),
+        most=MOST_SAMPLES,
+        input_kind=InputKind(specification.input_kind),
+    )
 
 
 def _fields(looked: Looked) -> dict[str, Any]:

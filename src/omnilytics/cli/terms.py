@@ -30,6 +30,9 @@ class TermsOptions(OptionGroup):
     model_licence: Annotated[
         str | None, typer.Option("--licence", help="What may be done with the model.")
     ] = None
+    input_kind: Annotated[
+        str | None, typer.Option("--input-kind", help="What the module reads: numbers or tokens.")
+    ] = None
     loss: Annotated[
         str | None, typer.Option("--loss", help="cross_entropy, mse or binary_cross_entropy.")
     ] = None

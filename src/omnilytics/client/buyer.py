@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-import numpy as np
-
 from omnilytics.client.bought import BoughtTask
 from omnilytics.client.bought_folder import BoughtFolder
 from omnilytics.client.connection import Closing, Connection, client_settings, open_connection
@@ -119,8 +117,8 @@ class ModelOwner(Closing):
         folder = self._folder(chosen["name"])
         if "sample" not in chosen:
             raise UsageError("no sample was given", hint="sample= some data of your own")
-        sample = collect(chosen["sample"], most=MOST_SAMPLES)
-        kind = InputKind.TOKENS if sample.inputs.dtype == np.int64 else InputKind.NUMBERS
+        kind = read_input_kind(chosen["input_kind"])
+        sample = collect(chosen["sample"], most=MOST_SAMPLES, input_kind=kind)
         model = CarriedModel(net, input_shape=sample.inputs.shape[1:], input_kind=kind)
         old, task = self._published(folder)
         profile = draft_profile(chosen, model.graph, old, self.connection.randomness)
@@ -305,3 +303,13 @@ def read_loss(name: str) -> Loss:
         return Loss(name)
     except ValueError:
         raise UsageError("unknown loss", got=name, want=" or ".join(Loss)) from None
+
+
+def read_input_kind(name: str) -> InputKind:
+    """Return the kind of inputs of a name; raises UsageError."""
+    try:
+        return InputKind(name)
+    except ValueError:
+        raise UsageError(
+            "unknown kind of inputs", got=str(name)[:60], want=" or ".join(InputKind)
+        ) from None

@@ -28,6 +28,7 @@ from omnilytics.wire.task_specification import (
 )
 
 DEFAULTS: Terms = {
+    "input_kind": "numbers",
     "loss": "cross_entropy",
     "profile": "gauge",
     "magnitude_bits": 1,

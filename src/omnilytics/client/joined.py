@@ -14,6 +14,7 @@ from omnilytics.client.sold_folder import SoldFolder
 from omnilytics.foundation.errors import ChainError, FundsError, PeerError, UsageError
 from omnilytics.foundation.units import Round, TaskId, Wei
 from omnilytics.learning.user_data import Transform, batches_of
+from omnilytics.perturbation.graph import InputKind
 from omnilytics.roles import data_owner as role
 from omnilytics.roles.task_view import TaskView
 from omnilytics.wire.task_specification import TaskSpecification
@@ -206,5 +207,9 @@ class JoinedRound:
                 hint="go on to the next round",
                 round=self.number,
             )
-        task._source.data = batches_of(data, transform=transform)
+        task._source.data = batches_of(
+            data,
+            transform=transform,
+            input_kind=InputKind(task.specification.input_kind),
+        )
         return task._connection.run(task._submit(self.number))

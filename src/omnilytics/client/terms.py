@@ -19,6 +19,8 @@ class Terms(TypedDict, total=False):
 
     sample: Any
     """The buyer's own data (Dataset, DataLoader, NumPy pair), for the scales; it never travels."""
+    input_kind: Literal["numbers", "tokens"]
+    """What the module reads: float32, or whole numbers into an embedding."""
     loss: Literal["cross_entropy", "mse", "binary_cross_entropy"]
     profile: Literal["gauge", "scales", "noise"]
     """How the model is perturbed: see docs/perturbation-profiles.md."""

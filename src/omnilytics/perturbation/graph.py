@@ -25,7 +25,9 @@ GRAPH_INPUT = "input"
 MAX_DIMENSION = 1 << 24
 MAX_RANK = 4
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,127}")
+NAME_PATTERN = "[A-Za-z0-9_][A-Za-z0-9_.]{0,127}"
+
+_NAME = re.compile(NAME_PATTERN)
 
 
 class TensorRole(StrEnum):

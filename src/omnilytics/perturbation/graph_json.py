@@ -32,7 +32,7 @@ VERSION = 2
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 _MAX_DEPTH = 8
-_MAX_NAMES = 64
+MAX_NAMES = 64
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 
@@ -203,7 +203,7 @@ def _read_node(value: object) -> Node:
 
 
 def _read_names(value: object, what: str) -> tuple[str, ...]:
-    return tuple(_read_name(item, what) for item in _want_list(value, _MAX_NAMES, what))
+    return tuple(_read_name(item, what) for item in _want_list(value, MAX_NAMES, what))
 
 
 def _read_operation(node: str, name: object, attributes: object) -> Operation:

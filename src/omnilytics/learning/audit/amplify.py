@@ -15,7 +15,6 @@ import torch
 from torch.nn import functional
 
 from omnilytics.learning.audit.noise import Noise, add_to_rows, draw_noise, last_layer
-from omnilytics.learning.audit.structure import NotApplicable
 from omnilytics.learning.audit.subject import Subject, as_torch
 from omnilytics.learning.labels import fitting_labels
 from omnilytics.perturbation.interpreter import run_values
@@ -35,9 +34,10 @@ def amplification(subject: Subject, gamma: float) -> float:
         gamma: Every secret factor.
 
     Raises:
-        NotApplicable: The network has no hidden tensor, or does not end in one linear layer.
+        NotApplicable: The profile does not take the network.
     """
-    drawn = draw_noise(subject.graph.output_shape[-1], subject.seed, 5)
+    last_layer(subject.graph)
+    drawn = draw_noise(subject.graph.output_shape[0], subject.seed, 5, noise_scale=1.0)
     noise = replace(drawn, gammas=np.full_like(drawn.gammas, gamma))
     ghat, sigmas, beta = hidden_messages(subject, noise)
     upsilon = float((noise.rho() ** 2).sum())
@@ -63,17 +63,16 @@ def hidden_messages(subject: Subject, noise: Noise) -> tuple[Tensor, list[Tensor
     hidden = [
         parameters[tensor.name].requires_grad_()
         for tensor in subject.graph.trained
-        if tensor.name not in last.tensors
+        if tensor.name not in {last.weight, last.bias}
     ]
-    if not hidden:
-        raise NotApplicable("the network has one layer, and hence no hidden gradient")
     values = run_values(subject.graph, parameters, torch.from_numpy(batch.inputs).double())
-    features, outputs = values[last.inputs[0]], values[last.name].detach()
+    features = values[last.inputs]
+    outputs = values[subject.graph.nodes[-1].name].detach()
     labels = torch.from_numpy(fitting_labels(subject.graph, batch, subject.loss))
     if labels.dtype == torch.int64:
         labels = functional.one_hot(labels, outputs.shape[1])
     differences = outputs - labels
-    weight, ones = parameters[last.tensors[0]], torch.ones_like(features).detach()
+    weight, ones = parameters[last.weight], torch.ones_like(features).detach()
     alpha = features.detach().sum(dim=1, keepdim=True)
 
     def back(cotangent: Tensor) -> Tensor:

@@ -102,15 +102,22 @@ def imprint_sum(task: Task) -> Found:
     """A hostile model owner publishes a network made to extract samples."""
     task.imprints = tuple(imprint(task.first, owners=_OWNERS, units=units) for units in UNITS)
     told = next(each for each in task.imprints if each.units == _TOLD_UNITS)
+    refused = f"refuses it ({', '.join(told.refused)})" if told.refused else "passes it"
     return (
         "samples, exactly" if told.reconstructed else "nothing",
         f"{told.reconstructed:.0%} of {told.samples} samples of {told.owners} owners with "
-        f"{told.units} units; {told.rounded:.0%} alike after the market's rounding",
-        "An exact sum over many owners does not stop a network that is built to extract samples."
+        f"{told.units} units; {told.rounded:.0%} alike after the market's rounding; an owner's "
+        f"inspection {refused}",
+        "An exact sum over many owners does not stop a network that is built to extract samples; "
+        + ("owners that inspect it refuse it." if told.refused else "nor does inspection.")
         if told.reconstructed
         else f"This layer extracted nothing; {MORE}.",
         {
-            str(each.units): {"reconstructed": each.reconstructed, "rounded": each.rounded}
+            str(each.units): {
+                "reconstructed": each.reconstructed,
+                "rounded": each.rounded,
+                "refused": each.refused,
+            }
             for each in task.imprints
         },
     )

@@ -23,6 +23,7 @@ from omnilytics.learning.audit.structure import NotApplicable, Reals
 from omnilytics.learning.audit.subject import Subject
 from omnilytics.learning.datasets import Batch
 from omnilytics.learning.gradients import compute_gradients
+from omnilytics.learning.inspection import Level, inspect_artefact
 from omnilytics.learning.training import mean_gradients
 from omnilytics.perturbation.artefact import Artefact, Tensors
 from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, Node, TensorSpec
@@ -46,6 +47,7 @@ class Imprinted:
         reconstructed: Share of samples reconstructed, from float gradients.
         rounded: The same after clipping and rounding to the market's fixed point, counting a
             sample that correlates by 0.99 with a reconstruction.
+        refused: The checks by which an owner's inspection refuses the network; none if it passes.
     """
 
     owners: int
@@ -53,6 +55,7 @@ class Imprinted:
     units: int
     reconstructed: float
     rounded: float
+    refused: tuple[str, ...]
 
 
 def imprint(subject: Subject, *, owners: int = 10, samples: int = 8, units: int = 160) -> Imprinted:
@@ -90,7 +93,15 @@ def imprint(subject: Subject, *, owners: int = 10, samples: int = 8, units: int 
         units=units,
         reconstructed=share_reconstructed(inputs, found),
         rounded=_share_alike(inputs, rounded),
+        refused=refusals(artefact, batches[0]),
     )
+
+
+def refusals(artefact: Artefact, samples: Batch) -> tuple[str, ...]:
+    """Return the checks by which a data owner's inspection refuses a network, if any."""
+    scales = {tensor.name: 1.0 for tensor in artefact.graph.trained}
+    found = inspect_artefact(artefact, scales, samples=samples)
+    return tuple(dict.fromkeys(each.check for each in found if each.level is Level.REFUSE))
 
 
 def imprint_artefact(subject: Subject, own: Batch, units: int) -> Artefact:

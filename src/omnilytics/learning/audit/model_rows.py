@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from math import isnan
 
 from omnilytics.learning.audit.amplify import ROOM, amplification
-from omnilytics.learning.audit.function import gauge_function
+from omnilytics.learning.audit.function import FunctionSeen, gauge_function
 from omnilytics.learning.audit.matching import match_rounds
 from omnilytics.learning.audit.noise import NoiseRemoved, last_layer, remove_noise
 from omnilytics.learning.audit.scales import recover_scales
@@ -15,6 +15,10 @@ from omnilytics.learning.audit.task import Found, Task
 from omnilytics.perturbation.losses import Loss
 
 GAMMAS = (0.0, 0.01, 0.1, 1.0)
+NOISE_SCALES = (0.01, 1.0)
+"""The default of tasks, and one that spoils every output."""
+USEFUL = 0.8
+"""Share of decisions from which on a model is called usable."""
 MORE = "a better attack may"
 
 
@@ -79,59 +83,69 @@ def under_mse(task: Task) -> Subject:
     return task.trained_by_mse
 
 
-def _under_noise(task: Task) -> NoiseRemoved:
-    if task.noise is None:
-        task.noise = remove_noise(under_mse(task))
-    return task.noise
+def _under_noise(task: Task) -> list[NoiseRemoved]:
+    """Return the attack on noise of each scale."""
+    for scale in NOISE_SCALES:
+        if scale not in task.noise:
+            task.noise[scale] = remove_noise(under_mse(task), scale)
+    return [task.noise[scale] for scale in NOISE_SCALES]
+
+
+def _decisions(seen: list[tuple[float, FunctionSeen]]) -> str:
+    each = ", ".join(f"{one.agreement:.1%} (noise_scale {scale:g})" for scale, one in seen)
+    return f"same decision on {each}"
 
 
 def use_noisy_model(task: Task) -> Found:
     """A data owner uses a model under noise as it is."""
-    seen = _under_noise(task).noisy
-    useless = seen.agreement < 0.5
+    seen = [(found.noise_scale, found.noisy) for found in _under_noise(task)]
+    useless = seen[0][1].agreement < USEFUL
     return (
-        "no output, as it stands" if useless else "some decisions",
-        f"same decision on {seen.agreement:.1%} of samples",
+        "little, as it stands" if useless else "what the model decides, mostly",
+        _decisions(seen),
         "Noise on the last layer spoils the outputs of the published model; but see the next rows."
         if useless
-        else "Even under noise many decisions of the published model are the true ones.",
-        {"agreement": seen.agreement, "accuracy": seen.published_accuracy},
+        else "Noise of the default scale leaves most decisions of the published model alone.",
+        {str(scale): asdict(one) for scale, one in seen},
     )
 
 
-def remove_noise_by_label(task: Task) -> Found:
+def _removed(errors: list[str], seen: list[tuple[float, FunctionSeen]], by: str) -> Found:
+    removed = min(one.agreement for _, one in seen) > USEFUL
+    return (
+        "the noise" if removed else "part of the noise",
+        "; ".join([*errors, _decisions(seen)]),
+        f"{by} are enough to take the noise off."
+        if removed
+        else f"{by} do not take all the noise off; {MORE}.",
+        {str(scale): asdict(one) for scale, one in seen},
+    )
+
+
+def remove_noise_by_labels(task: Task) -> Found:
     """A data owner takes noise off by what it knows of its samples."""
     found = _under_noise(task)
-    removed = found.from_one_sample < found.smallest_gamma / 4
-    return (
-        "the noise" if removed else "little of the noise",
-        f"gamma to {found.from_one_sample:.1e} from one sample, {found.from_samples:.1e} from all "
-        f"(|gamma| >= {found.smallest_gamma:.2f}); then same decision on "
-        f"{found.cleaned.agreement:.1%}",
-        "One labelled sample is enough to take the noise off."
-        if removed
-        else f"One sample did not give the noise away, as this model misses targets; {MORE}.",
-        {
-            "one_sample": found.from_one_sample,
-            "all_samples": found.from_samples,
-            "smallest_gamma": found.smallest_gamma,
-            "cleaned_agreement": found.cleaned.agreement,
-        },
+    one = max(each.from_one_sample for each in found)
+    every = max(each.from_samples for each in found)
+    errors = [f"gamma to {one:.1e} from one sample, {every:.1e} from {len(task.last.data):,}"]
+    learns, measured, said, figures = _removed(
+        errors, [(each.noise_scale, each.without_all) for each in found], "Labelled samples"
     )
+    single = {str(each.noise_scale): asdict(each.without_one) for each in found}
+    figures |= {"from_one_sample": one, "from_samples": every, "without_one": single}
+    return learns, measured, said, figures
 
 
 def remove_noise_by_weights(task: Task) -> Found:
     """A data owner takes noise off without data."""
     found = _under_noise(task)
-    removed = found.from_weights < found.smallest_gamma / 4
-    return (
-        "the noise" if removed else "little of the noise",
-        f"gamma to {found.from_weights:.1e} (|gamma| >= {found.smallest_gamma:.2f})",
-        "The weights alone give the noise away, without any data."
-        if removed
-        else f"This model's last weights have means of their own, which hide the noise; {MORE}.",
-        {"weights": found.from_weights, "smallest_gamma": found.smallest_gamma},
+    error = max(each.from_weights for each in found)
+    learns, measured, said, figures = _removed(
+        [f"gamma to {error:.1e}"],
+        [(each.noise_scale, each.without_weights) for each in found],
+        "The weights alone",
     )
+    return learns, measured, said, figures | {"from_weights": error}
 
 
 def stretch_messages(task: Task) -> Found:

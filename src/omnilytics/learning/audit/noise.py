@@ -4,7 +4,6 @@ Published is W' = W + rho 1^T for the last layer, its bias unchanged; rho_i = ga
 ra public and gamma secret, so output i is off by rho_i alpha, alpha the sum of the layer's inputs.
 Two estimates of gamma, each by least squares: from samples whose outputs are about their targets
 (the profile's loss is MSE), and from the weights alone, whose rows have a mean near zero.
-The noise here is the audit's own; `gauge` runs below it.
 """
 
 from __future__ import annotations
@@ -15,17 +14,21 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from omnilytics.foundation.errors import ModelError
 from omnilytics.learning.audit.function import FunctionSeen, compare_function
-from omnilytics.learning.audit.structure import NotApplicable, Order, Reals, publish
+from omnilytics.learning.audit.structure import NotApplicable, Order, PublicRandomness, Reals
 from omnilytics.learning.audit.subject import Subject, as_torch
 from omnilytics.learning.labels import fitting_labels
+from omnilytics.perturbation import profiles
 from omnilytics.perturbation.artefact import Tensors
-from omnilytics.perturbation.graph import Graph, Node
+from omnilytics.perturbation.gauge import analyse
+from omnilytics.perturbation.graph import Graph
 from omnilytics.perturbation.interpreter import run_values
 from omnilytics.perturbation.losses import Loss
-from omnilytics.perturbation.operations import Linear
+from omnilytics.perturbation.profiles import LastLayer, Profile, ProfileName
+from omnilytics.perturbation.round_secret import noise_groups, sample_round_secret
 
-_SMALLEST_GAMMA, _LARGEST_GAMMA = 0.1, 1.0
+_GROUPS = 2
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,71 +55,98 @@ class NoiseRemoved:
     """What a data owner finds of the noise, and what it then has.
 
     Attributes:
+        noise_scale: Of the profile: |gamma| is 0.5 to 1.5 times as large.
         from_one_sample: Largest error of a gamma, from one labelled sample.
         from_samples: The same from all labelled samples.
         from_weights: The same from the weights alone.
-        smallest_gamma: Least true |gamma|, to compare these with.
         noisy: The published model as it is.
-        cleaned: The published model without the noise that one sample gave away.
+        without_one: The same less the noise that one sample gave away.
+        without_all: The same less the noise that all samples gave away.
+        without_weights: The same less the noise that the weights gave away.
     """
 
+    noise_scale: float
     from_one_sample: float
     from_samples: float
     from_weights: float
-    smallest_gamma: float
     noisy: FunctionSeen
-    cleaned: FunctionSeen
+    without_one: FunctionSeen
+    without_all: FunctionSeen
+    without_weights: FunctionSeen
 
 
-def draw_noise(outputs: int, *seed: int, groups: int = 2) -> Noise:
-    """Return noise that anyone can draw again: |gamma| in 0.1 .. 1, |ra| in 0.5 .. 1.5."""
+def draw_noise(outputs: int, *seed: int, noise_scale: float, groups: int = _GROUPS) -> Noise:
+    """Return noise that anyone can draw again, distributed as that of the profile."""
     draw = np.random.default_rng(seed)
     groups = min(groups, outputs)
-
-    def signed(low: float, high: float, size: int) -> Reals:
-        values: Reals = draw.choice([-1.0, 1.0], size) * draw.uniform(low, high, size)
-        return values
-
+    factors = draw.uniform(0.5, 1.5, outputs)
+    signs = draw.choice([-1.0, 1.0], groups)
+    profile = _profile(factors, groups, noise_scale)
     return Noise(
-        groups=np.arange(outputs, dtype=np.int64) % groups,
-        directions=signed(0.5, 1.5, outputs),
-        gammas=signed(_SMALLEST_GAMMA, _LARGEST_GAMMA, groups),
+        noise_groups(profile), factors, signs * noise_scale * draw.uniform(0.5, 1.5, groups)
     )
 
 
-def remove_noise(subject: Subject) -> NoiseRemoved:
-    """Publish the model with noise and take it off again, knowing what a data owner knows.
+def _profile(factors: Reals, groups: int, noise_scale: float) -> Profile:
+    return Profile(
+        ProfileName.NOISE,
+        noise_groups=groups,
+        noise_factors=tuple(map(float, factors)),
+        noise_scale=noise_scale,
+    )
+
+
+def publish_noisy(subject: Subject, noise_scale: float) -> tuple[Tensors, Noise]:
+    """Return the weights that the profile publishes, as float32, and the noise in them."""
+    outputs = subject.graph.output_shape[0]
+    factors = draw_noise(outputs, subject.seed, 5, noise_scale=noise_scale).directions
+    profile = _profile(factors, min(_GROUPS, outputs), noise_scale)
+    secret = sample_round_secret(
+        subject.graph, analyse(subject.graph), profile, PublicRandomness(subject.seed, 6)
+    )
+    published = {
+        name: each.astype(np.float32) for name, each in secret.perturb(subject.weights).items()
+    }
+    gammas = np.frombuffer(secret.record()["gammas"], dtype="<f8")
+    return published, Noise(noise_groups(profile), factors, gammas)
+
+
+def remove_noise(subject: Subject, noise_scale: float) -> NoiseRemoved:
+    """Publish the model under noise and take it off again, knowing what a data owner knows.
 
     Args:
         subject: Trained under MSE; its data are the attacker's.
+        noise_scale: Of the profile.
 
     Raises:
-        NotApplicable: The loss is another, or the network does not end in a linear layer.
+        NotApplicable: The loss is another, or the profile does not take the network.
     """
     if subject.loss is not Loss.MSE:
         raise NotApplicable(f"the noise profile takes the loss mse alone, not {subject.loss}")
     last = last_layer(subject.graph)
-    noise = draw_noise(subject.graph.output_shape[0], subject.seed, 5)
-    published = publish(subject.graph, subject.weights, subject.seed, 6).weights
-    noisy = add_to_rows(published, last, noise.rho())
-    alphas, residuals = _residuals(subject, noisy)
+    noisy, noise = publish_noisy(subject, noise_scale)
+    alphas, residuals = _residuals(subject, last, noisy)
     best = np.array([np.abs(alphas).argmax()])
     known = replace(noise, gammas=np.zeros_like(noise.gammas))
-    one = gammas_from_samples(known, alphas[best], residuals[best])
-    found = {
-        "one": one,
-        "all": gammas_from_samples(known, alphas, residuals),
-        "weights": gammas_from_weights(known, noisy[last.tensors[0]]),
-    }
-    errors = {name: float(np.abs(each - noise.gammas).max()) for name, each in found.items()}
-    cleaned = add_to_rows(noisy, last, -replace(noise, gammas=one).rho())
+    found = (
+        gammas_from_samples(known, alphas[best], residuals[best]),
+        gammas_from_samples(known, alphas, residuals),
+        gammas_from_weights(known, noisy[last.weight]),
+    )
+    one, every, weights = (float(np.abs(each - noise.gammas).max()) for each in found)
+    cleaned = [
+        compare_function(subject, add_to_rows(noisy, last, -replace(noise, gammas=gammas).rho()))
+        for gammas in found
+    ]
     return NoiseRemoved(
-        from_one_sample=errors["one"],
-        from_samples=errors["all"],
-        from_weights=errors["weights"],
-        smallest_gamma=float(np.abs(noise.gammas).min()),
+        noise_scale=noise_scale,
+        from_one_sample=one,
+        from_samples=every,
+        from_weights=weights,
         noisy=compare_function(subject, noisy),
-        cleaned=compare_function(subject, cleaned),
+        without_one=cleaned[0],
+        without_all=cleaned[1],
+        without_weights=cleaned[2],
     )
 
 
@@ -144,27 +174,26 @@ def _by_group(noise: Noise, values: Reals) -> Reals:
     return sums
 
 
-def last_layer(graph: Graph) -> Node:
-    """Return the linear layer that makes the output of `graph`; raises NotApplicable."""
-    last = graph.nodes[-1]
-    if not isinstance(last.operation, Linear) or len(graph.output_shape) != 1:
-        raise NotApplicable(f"the network ends in {last.operation.name}, not in one linear layer")
-    return last
+def last_layer(graph: Graph) -> LastLayer:
+    """Return the layer that the profile adds noise to; raises NotApplicable if there is none."""
+    try:
+        return profiles.last_layer(graph)
+    except ModelError as error:
+        raise NotApplicable(error.message) from None
 
 
-def add_to_rows(weights: Tensors, layer: Node, rho: Reals) -> Tensors:
+def add_to_rows(weights: Tensors, layer: LastLayer, rho: Reals) -> Tensors:
     """Return weights with rho_i added to row i of a layer's weight."""
-    name = layer.tensors[0]
-    return {**weights, name: (weights[name] + rho[:, None]).astype(np.float32)}
+    weight = weights[layer.weight] + rho[:, None]
+    return {**weights, layer.weight: weight.astype(np.float32)}
 
 
-def _residuals(subject: Subject, weights: Tensors) -> tuple[Reals, Reals]:
+def _residuals(subject: Subject, last: LastLayer, weights: Tensors) -> tuple[Reals, Reals]:
     """Return alpha (samples,) and output less target (samples, outputs)."""
-    last = last_layer(subject.graph)
     inputs = torch.from_numpy(subject.data.inputs)
     with torch.no_grad():
         values = run_values(subject.graph, as_torch(weights), inputs)
-    outputs, features = values[last.name], values[last.inputs[0]]
+    outputs, features = values[subject.graph.nodes[-1].name], values[last.inputs]
     labels = torch.from_numpy(fitting_labels(subject.graph, subject.data, subject.loss))
     if labels.dtype == torch.int64:
         labels = functional.one_hot(labels, outputs.shape[1])

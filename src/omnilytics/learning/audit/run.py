@@ -36,13 +36,13 @@ ATTACKS = (
         "use a noisy model", "a data owner", "a model under noise (mse)", model_rows.use_noisy_model
     ),
     Attack(
-        "remove noise with a label",
+        "remove noise by labels",
         "a data owner",
-        "that, one labelled sample",
-        model_rows.remove_noise_by_label,
+        "that, and labelled samples",
+        model_rows.remove_noise_by_labels,
     ),
     Attack(
-        "remove noise from weights",
+        "remove noise by weights",
         "a data owner",
         "that alone",
         model_rows.remove_noise_by_weights,

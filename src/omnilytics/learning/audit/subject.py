@@ -14,7 +14,7 @@ from omnilytics.learning.models import build_model
 from omnilytics.learning.presets import PRESETS
 from omnilytics.learning.user_data import collect
 from omnilytics.perturbation.artefact import Tensors
-from omnilytics.perturbation.graph import Graph
+from omnilytics.perturbation.graph import Graph, InputKind
 from omnilytics.perturbation.interpreter import run_graph
 from omnilytics.perturbation.losses import Loss, loss_value
 from omnilytics.perturbation.operations import Dropout
@@ -79,10 +79,11 @@ def own_subject(network: Module, data: object, *, loss: Loss, seed: int) -> Subj
     Raises:
         ModelError: The network cannot be carried, or the data do not fit it.
     """
-    samples = collect(data, most=MOST_SAMPLES)
-    order = np.random.default_rng([seed, 0]).permutation(len(samples))
+    samples = data if isinstance(data, Batch) else collect(data, most=MOST_SAMPLES)
+    order = np.random.default_rng([seed, 0]).permutation(len(samples))[:MOST_SAMPLES]
     samples = samples.take(order)
-    carried = CarriedModel(network, input_shape=samples.inputs.shape[1:])
+    kind = InputKind.TOKENS if samples.inputs.dtype == np.int64 else InputKind.NUMBERS
+    carried = CarriedModel(network, input_shape=samples.inputs.shape[1:], input_kind=kind)
     graph = without_dropout(carried.graph)
     fitting_labels(graph, samples, loss)
     return Subject(graph, carried.weights(), loss, samples, seed=seed)

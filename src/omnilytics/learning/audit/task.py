@@ -26,7 +26,7 @@ class Task:
         inversions: By the model that was attacked, for rising numbers of samples.
         imprints: For rising numbers of units.
         scales: The estimate of secret scales.
-        noise: The attack on noise, which several rows tell of.
+        noise: The attack on noise of several scales, which several rows tell of.
         trained_by_mse: The model that it is run on.
     """
 
@@ -37,5 +37,5 @@ class Task:
     inversions: dict[str, tuple[Inverted, ...]] = field(default_factory=dict)
     imprints: tuple[Imprinted, ...] = ()
     scales: ScaleRecovery | None = None
-    noise: NoiseRemoved | None = None
+    noise: dict[float, NoiseRemoved] = field(default_factory=dict)
     trained_by_mse: Subject | None = None

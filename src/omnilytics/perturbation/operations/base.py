@@ -96,20 +96,20 @@ def want_shape(tensor: Shape, wanted: Shape, what: str) -> None:
 
 
 def _check_pair(name: str, value: object) -> None:
-    minimum = _minimum(name)
+    least = minimum(name)
     is_pair = (
         isinstance(value, tuple)
         and len(value) == 2
-        and all(type(item) is int and minimum <= item <= MAX_WINDOW for item in value)
+        and all(type(item) is int and least <= item <= MAX_WINDOW for item in value)
     )
     if not is_pair:
-        _refuse(name, value, f"two integers between {minimum} and {MAX_WINDOW}")
+        _refuse(name, value, f"two integers between {least} and {MAX_WINDOW}")
 
 
 def _check_integer(name: str, value: object) -> None:
-    minimum = _minimum(name)
-    if not (type(value) is int and minimum <= value <= MAX_INTEGER):
-        _refuse(name, value, f"an integer between {minimum} and {MAX_INTEGER}")
+    least = minimum(name)
+    if not (type(value) is int and least <= value <= MAX_INTEGER):
+        _refuse(name, value, f"an integer between {least} and {MAX_INTEGER}")
 
 
 def _check_number(name: str, value: object) -> None:
@@ -122,7 +122,8 @@ def _check_flag(name: str, value: object) -> None:
         _refuse(name, value, "true or false")
 
 
-def _minimum(name: str) -> int:
+def minimum(name: str) -> int:
+    """Return the smallest value of an integer attribute."""
     return 0 if name in _FROM_ZERO else 1
 
 
