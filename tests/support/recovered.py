@@ -157,6 +157,36 @@ def recover(
     return carried.recover(seed, magnitude_bits)
 
 
+def errors(
+    graph: Graph, weights: Arrays, structure: GaugeStructure, seed: int, magnitude_bits: int
+) -> float:
+    """Return the largest relative error of outputs, gradients and statistics of a graph."""
+    inputs = _inputs(graph)
+    secret = sample_secret(structure, SeededRandomness(seed), magnitude_bits=magnitude_bits)
+    got = compute(graph, secret.perturb(weights), inputs)
+    found = secret.recover(got.gradients | got.differences)
+    recovered = Computed(
+        got.outputs,
+        {name: found[name] for name in got.gradients},
+        {name: found[name] for name in got.differences},
+    )
+    return _distance(recovered, compute(graph, weights, inputs))
+
+
+def _inputs(graph: Graph) -> Tensor:
+    inputs = probe_inputs(graph, 5)
+    return inputs if graph.input_kind is InputKind.TOKENS else inputs.double()
+
+
+def _distance(got: Computed, want: Computed) -> float:
+    whole = _norm(list(want.gradients.values()))
+    worst = [_relative(got.outputs, want.outputs, 0)]
+    worst += [_relative(got.gradients[name], each, whole) for name, each in want.gradients.items()]
+    # A running value less the batch's is exact to the rounding of either.
+    worst += [_relative(got.differences[name], each, 1) for name, each in want.differences.items()]
+    return float(np.nan_to_num(max(worst), nan=np.inf))
+
+
 def freedom(structure: GaugeStructure, graph: Graph) -> list[str]:
     """Return what every group of hidden channels may do, one text each, sorted.
 
