@@ -115,7 +115,11 @@ def test_gas_of_a_round_depends_neither_on_owners_nor_on_the_model(tmp_path: Pat
     ("arguments", "code", "words"),
     [
         (("demo", "--dataset", "mnist"), 2, "unknown data set"),
-        (("demo", "--dataset", "breast-cancer", "--model", "cnn"), 2, "no such model for this"),
+        (
+            ("demo", "--dataset", "breast-cancer", "--model", "cnn"),
+            2,
+            "no such model for this data set",
+        ),
         (("demo", "--owners", "4"), 2, "two honest"),
         (("demo", "--servers", "4"), 2, "no such committee"),
         (("demo", "--servers", "7", "--errors", "2"), 2, "no such committee"),
