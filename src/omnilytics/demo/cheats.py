@@ -125,7 +125,7 @@ def _altered(word: Hash32) -> Hash32:
 
 
 def forged_bits(statement: Statement, norms: list[int], projections: IntegerVector) -> FieldVector:
-    """Return proof bits for claimed squared norms, one a component; clips projections into range."""
+    """Return proof bits for claimed squared norms by component; clips projections."""
     bound = statement.wraparound_bound
     shifted = np.clip(projections + (bound - 1), 0, 2 * bound - 1)
     norm_bits = [norm >> bit & 1 for norm in norms for bit in range(statement.norm_bits)]
