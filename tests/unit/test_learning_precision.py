@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from omnilytics.algebra.fixed_point import round_vector, to_float
 from omnilytics.foundation.errors import ConfigError, UsageError
@@ -150,3 +152,18 @@ def test_a_sample_that_is_too_small_is_refused(trainer: Trainer, scales: dict[st
         forecast_precision(
             trainer, few, scales, owners=2, most_owners=2, batch_size=1, rounds=1, seed=0
         )
+
+
+def test_running_statistics_are_shared_but_are_no_gradient() -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(8)
+    net = nn.Sequential(nn.Linear(30, 8), norm, nn.ReLU(), nn.Linear(8, 2))
+    settings = OptimiserSettings("adam", 1e-2)
+    trainer = Trainer(net, input_shape=(30,), loss=Loss.CROSS_ENTROPY, optimiser=settings)
+    measured = calibrate(trainer, DATA.sample, owners=OWNERS, batch_size=SIZE, rounds=3, seed=0)
+    found = forecast(trainer, measured.scales, 3)
+    assert found.proposed().enough
+    apart = {name: scale * 1e9 for name, scale in measured.scales.items() if "running" in name}
+    assert apart
+    same = forecast(trainer, measured.scales | apart, 3)
+    assert same.precisions == found.precisions

@@ -30,7 +30,7 @@ from omnilytics.learning.datasets import Batch, owner_batch
 from omnilytics.learning.encoding import FloatArray, Vector
 from omnilytics.learning.gradients import compute_gradients
 from omnilytics.learning.training import Trainer, mean_gradients
-from omnilytics.perturbation.artefact import Artefact
+from omnilytics.perturbation.profiles import GAUGE, messages
 from omnilytics.validity.statement import Statement
 
 SHARE = 0.1
@@ -127,11 +127,13 @@ def forecast_precision(
             "the sample is too small", got=len(sample), want=f">= {_SMALLEST_SAMPLE} samples"
         )
     simulated = max(2, min(owners, _MOST_OWNERS))
+    trained = [tensor.name for tensor in trainer.graph.trained]
     moments = [
-        _Moment.of(gradients, scales, owners)
+        _Moment.of([{name: each[name] for name in trained} for each in gradients], scales, owners)
         for gradients in _gradients(trainer, sample, simulated, batch_size, rounds, seed)
     ]
-    sizes = (sum(prod(tensor.shape) for tensor in trainer.graph.trained),)
+    sent = messages(trainer.graph, GAUGE).values()
+    sizes = tuple(sum(map(prod, component.values())) for component in sent)
     return Forecast(
         sampling_noise=float(np.median([moment.noise for moment in moments])),
         precisions=tuple(_precision(bits, moments, sizes, most_owners) for bits in BITS),
@@ -209,7 +211,7 @@ def _gradients(
     measured = {int(number) for number in np.linspace(1, rounds, min(MOMENTS, rounds)).round()}
 
     def drawn(data: Batch, number: int) -> list[Gradients]:
-        artefact = Artefact(copied.graph, copied.weights())
+        artefact = copied.artefact()
         batches = (
             owner_batch(data, owner=owner, round_number=number, size=batch_size, seed=seed)
             for owner in range(owners)
