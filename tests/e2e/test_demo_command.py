@@ -98,6 +98,20 @@ def test_the_default_demo_reaches_what_it_promises(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [("resnet20", 272_186), ("transformer-lora", 3_912)],
+    ids=["running statistics", "frozen weights"],
+)
+def test_a_demo_of_a_deeper_network(tmp_path: Path, model: str, parameters: int) -> None:
+    result = _demo(tmp_path, "--model", model, "--owners", "5", "--rounds", "2")
+    _check_outcome(result, rounds=2, honest=2, servers=5)
+    assert result["parameters"] == parameters
+    for report in result["rounds"]:
+        assert abs(report["accuracy"] - report["plain_accuracy"]) <= 0.01
+
+
+@pytest.mark.slow
 def test_gas_of_a_round_depends_neither_on_owners_nor_on_the_model(tmp_path: Path) -> None:
     few = _demo(tmp_path, "--dataset", "breast-cancer", "--owners", "5", "--rounds", "5")
     many = _demo(tmp_path, "--owners", "24", "--rounds", "5")
@@ -115,7 +129,11 @@ def test_gas_of_a_round_depends_neither_on_owners_nor_on_the_model(tmp_path: Pat
     ("arguments", "code", "words"),
     [
         (("demo", "--dataset", "mnist"), 2, "unknown data set"),
-        (("demo", "--dataset", "breast-cancer", "--model", "cnn"), 2, "no such model for this"),
+        (
+            ("demo", "--dataset", "breast-cancer", "--model", "cnn"),
+            2,
+            "no such model for this data set",
+        ),
         (("demo", "--owners", "4"), 2, "two honest"),
         (("demo", "--servers", "4"), 2, "no such committee"),
         (("demo", "--servers", "7", "--errors", "2"), 2, "no such committee"),

@@ -16,7 +16,10 @@ from omnilytics.learning.audit.imprint import (
     share_reconstructed,
 )
 from omnilytics.learning.audit.inversion import correlations, invert, invert_means
+from omnilytics.learning.audit.subject import mean_gradient, own_subject
+from omnilytics.learning.datasets import Batch
 from omnilytics.learning.gradients import compute_gradients
+from omnilytics.learning.models import build_model
 from omnilytics.perturbation.artefact import Artefact, Tensors
 from omnilytics.perturbation.losses import Loss
 
@@ -56,6 +59,24 @@ def test_a_mean_of_many_gives_less_of_each() -> None:
     one = subject()
     found = [invert_means(one, samples=count, steps=80, starts=1).correlation for count in (1, 24)]
     assert found[0] > found[1] + 0.3
+
+
+def test_gradients_of_attention_are_met() -> None:
+    data = Batch(images().inputs[:, 0], images().labels)
+    network = build_model("transformer", input_shape=(6, 6), outputs=3, seed=0)
+    one = own_subject(network, data, loss=Loss.CROSS_ENTROPY, seed=0)
+    known = one.data.take(np.arange(1))
+    wanted = mean_gradient(one, one.weights, known)
+
+    def cosine(steps: int) -> float:
+        found = invert(one, one.weights, wanted, known, steps=steps, starts=1, seed=0)
+        made = mean_gradient(one, one.weights, Batch(found, known.labels))
+        product = sum(float((made[name] * wanted[name]).sum()) for name in wanted)
+        norms = [sum(float((each**2).sum()) for each in side.values()) for side in (made, wanted)]
+        return float(product / np.sqrt(norms[0] * norms[1]))
+
+    assert cosine(1) < 0.6
+    assert cosine(60) > 0.9
 
 
 def test_targets_that_are_numbers_are_attacked_too() -> None:

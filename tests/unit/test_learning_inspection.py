@@ -26,9 +26,9 @@ from omnilytics.learning.inspection import (
     refuse_risks,
 )
 from omnilytics.learning.threads import pin_threads
-from omnilytics.perturbation.artefact import Artefact
+from omnilytics.perturbation.artefact import Artefact, Tensors
 from omnilytics.perturbation.gauge import analyse
-from omnilytics.perturbation.graph import InputKind
+from omnilytics.perturbation.graph import Graph, InputKind
 from omnilytics.perturbation.secret import sample_secret
 
 SIDE = 8
@@ -210,6 +210,32 @@ def test_bins_behind_other_layers_are_refused_too() -> None:
     assert refusals(published(net, digits())) == {"graded-rows"}
 
 
+@pytest.mark.parametrize("kind", ["linear", "norm"])
+def test_bins_whose_thresholds_stand_in_another_layer_are_refused_too(kind: str) -> None:
+    data = torch.from_numpy(digits().inputs).flatten(1)
+    equal, last = nn.Linear(PIXELS, 64), nn.Linear(64, 10)
+    direction, shares = torch.rand(PIXELS), (torch.arange(64) + 0.5) / 64
+    measured = data @ direction
+    after: nn.Module
+    with torch.no_grad():
+        equal.weight[:] = direction
+        equal.bias.zero_()
+        if kind == "linear":
+            after = nn.Linear(64, 64)
+            after.weight[:] = torch.eye(64)
+            after.bias[:] = -torch.quantile(measured, shares)
+        else:
+            after = nn.BatchNorm1d(64)
+            normal = (measured - measured.mean()) / measured.std()
+            after.bias[:] = -torch.quantile(normal, shares)
+    artefact = published(nn.Sequential(nn.Flatten(), equal, after, nn.ReLU(), last), digits())
+    assert "graded-rows" in refusals(artefact)
+    few = digits().take(np.arange(128))
+    lonely = look(artefact, few)["lonely-samples"]
+    assert lonely.level is not Level.OK
+    assert lonely.place in {"linear_1", "batch_norm"}
+
+
 def test_convolutions_that_only_copy_are_refused_before_a_layer() -> None:
     convolution, wide = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4 * PIXELS, 64)
     ends = nn.Flatten(), wide, nn.ReLU(), nn.Linear(64, 10)
@@ -280,6 +306,61 @@ def test_numbers_beyond_reason() -> None:
         scales = {**dict.fromkeys(artefact.weights, 0.1), name: scale}
         found = {each.check: each for each in inspect_artefact(artefact, scales)}["scale"]
         assert found.level is level
+
+
+class Loud(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.layer, self.factor = nn.Linear(PIXELS, 10), factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images.flatten(1) * self.factor)  # type: ignore[no-any-return]
+
+
+def test_large_constants_are_judged() -> None:
+    for factor, level in ((0.1, Level.OK), (1e4, Level.WARN), (1e7, Level.REFUSE)):
+        artefact = Artefact(*_graph_and_weights(Loud(factor)))
+        assert look(artefact)["constants"].level is level
+
+
+def _graph_and_weights(net: nn.Module) -> tuple[Graph, Tensors]:
+    model = CarriedModel(net, input_shape=(1, SIDE, SIDE))
+    return model.graph, model.weights()
+
+
+def test_the_profile_of_magnitudes_is_allowed_what_it_needs() -> None:
+    graph, weights = _graph_and_weights(mlp(PIXELS, 32, 32))
+    for bits in (1, 4, 8, 8, 8):
+        secret = sample_secret(analyse(graph), SystemRandomness(), magnitude_bits=bits)
+        artefact = Artefact(graph, secret.perturb(weights))
+        scales = dict.fromkeys(artefact.weights, 0.1)
+        found = inspect_artefact(artefact, scales, magnitude_bits=bits)
+        assert {each.level for each in found} == {Level.OK}
+    task = specification(profile="scales", magnitude_bits=8)
+    assert {each.level for each in inspect_terms(task) if each.check == "scales"} == {Level.OK}
+
+
+def test_magnitudes_do_not_hide_bins() -> None:
+    data = torch.from_numpy(digits().inputs).flatten(1)
+    net = mlp(PIXELS, 48, 64)
+    with torch.no_grad():
+        features = net[:3](data)
+    graded(net, 3, torch.rand(48) + 0.1, features)
+    graph, weights = _graph_and_weights(net)
+    secret = sample_secret(analyse(graph), SystemRandomness(), magnitude_bits=8)
+    artefact = Artefact(graph, secret.perturb(weights))
+    found = inspect_artefact(artefact, dict.fromkeys(weights, 0.1), magnitude_bits=8)
+    assert {each.check for each in found if each.level is Level.REFUSE} == {"graded-rows"}
+
+
+def test_noise_is_judged_by_its_size() -> None:
+    for scale, level in ((0.1, Level.OK), (100.0, Level.WARN), (1e5, Level.REFUSE)):
+        task = specification(
+            profile="noise", loss="mse", noise_groups=1, noise_factors=(0.5, 1.5), noise_scale=scale
+        )
+        found = {each.check: each for each in inspect_terms(task)}["noise"]
+        assert found.level is level
+        assert "3 sums" in found.said
 
 
 def test_terms_are_judged() -> None:

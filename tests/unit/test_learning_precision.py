@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from omnilytics.algebra.fixed_point import round_vector, to_float
 from omnilytics.foundation.errors import ConfigError, UsageError
@@ -150,3 +152,21 @@ def test_a_sample_that_is_too_small_is_refused(trainer: Trainer, scales: dict[st
         forecast_precision(
             trainer, few, scales, owners=2, most_owners=2, batch_size=1, rounds=1, seed=0
         )
+
+
+def test_running_statistics_are_shared_but_no_part_of_the_gradient() -> None:
+    def forecast_of(running_mean: float) -> Forecast:
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(30, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+        module[1].running_mean.fill_(running_mean)  # type: ignore[operator]
+        trainer = Trainer(
+            module, input_shape=(30,), loss=Loss.CROSS_ENTROPY, optimiser=OptimiserSettings()
+        )
+        names = [tensor.name for tensor in trainer.graph.trained + trainer.graph.statistics]
+        return forecast(trainer, dict.fromkeys(names, 1e4), 1)
+
+    near, far = forecast_of(0.0), forecast_of(1e3)
+    assert near.sampling_noise == pytest.approx(far.sampling_noise)
+    for bits in (8, 16):
+        one, other = (each.precisions[bits - BITS.start] for each in (near, far))
+        assert one.rounding_error == pytest.approx(other.rounding_error)

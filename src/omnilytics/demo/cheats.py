@@ -53,7 +53,8 @@ class _FalseNormBuilder(PackageBuilder):
     def prove(self, vector: IntegerVector, joint: Hash32) -> FieldVector:
         statement = self.parameters.statement
         honest = vector // BOOST
-        return forged_bits(statement, [int(honest @ honest)], project(statement, vector, joint))
+        norms = [int(honest[part] @ honest[part]) for part in statement.component_slices()]
+        return forged_bits(statement, norms, project(statement, vector, joint))
 
 
 class WrappingOwner(DataOwner):
@@ -78,10 +79,11 @@ class _WrappingBuilder(PackageBuilder):
     def prove(self, vector: IntegerVector, joint: Hash32) -> FieldVector:
         statement = self.parameters.statement
         norm = sum(int(entry) ** 2 for entry in vector[:2]) % MODULUS
+        norms = [norm] + [0] * (len(statement.components) - 1)
         _, tests = next(blocks_of_tests(statement, joint))
         signs = np.array([-1, 0, 0, 1], dtype=np.int64)
         rows = [signs[tests[entry][:, None] >> np.arange(0, 8, 2) & 3].ravel() for entry in (0, 1)]
-        return forged_bits(statement, [norm], rows[0] * vector[0] + rows[1] * vector[1])
+        return forged_bits(statement, norms, rows[0] * vector[0] + rows[1] * vector[1])
 
 
 class MisdealingOwner(DataOwner):
@@ -123,7 +125,7 @@ def _altered(word: Hash32) -> Hash32:
 
 
 def forged_bits(statement: Statement, norms: list[int], projections: IntegerVector) -> FieldVector:
-    """Return proof bits for claimed norms; projections out of range are clipped into it."""
+    """Return proof bits for claimed squared norms by component; clips projections."""
     bound = statement.wraparound_bound
     shifted = np.clip(projections + (bound - 1), 0, 2 * bound - 1)
     norm_bits = [norm >> bit & 1 for norm in norms for bit in range(statement.norm_bits)]

@@ -17,7 +17,6 @@ from omnilytics.foundation.errors import VerificationError
 from omnilytics.learning.datasets import Batch
 from omnilytics.learning.inspection_layers import Layer, copying_convolutions, measure_layers
 from omnilytics.learning.inspection_numbers import (
-    Grown,
     lonely_share,
     measure_outputs,
     measure_scales,
@@ -36,6 +35,10 @@ WARNED_FAN_OUT, REFUSED_FAN_OUT = (4, 512), (64, 4096)
 WARNED_SCALE_RATIO, REFUSED_SCALE_RATIO = 1e3, 1e5
 WARNED_SCALE_PER_WEIGHT, REFUSED_SCALE_PER_WEIGHT = 1e3, 1e6
 WARNED_WEIGHT, REFUSED_WEIGHT = 1e2, 1e4
+WARNED_CONSTANT, REFUSED_CONSTANT = 1e3, 1e6
+"""Of an operation that multiplies by a constant."""
+WARNED_NOISE, REFUSED_NOISE = 10.0, 1e4
+"""Largest noise factor by the scale of the secret ones; a mean of targets is about 1."""
 LONELY_SAMPLES = 128
 """Samples that it takes to judge how many stand alone; a sum has that many soon."""
 WARNED_LONELY, REFUSED_LONELY = 0.1, 0.3
@@ -101,14 +104,36 @@ def inspect_terms(
     """
     owners = specification.min_owners
     said = f"a sum may be released over {owners} owners"
-    found = [_judged("owners", said, -owners, -WARNED_OWNERS + 1, -fewest_owners + 1, "min_owners")]
+    found = [_enough("owners", said, owners, WARNED_OWNERS, fewest_owners, "min_owners")]
     if batch_size is not None:
         said = f"the gradient is a mean over {batch_size} of your samples"
         found.append(_enough("batch", said, batch_size, WARNED_BATCH, REFUSED_BATCH + 1))
-    ratio, place = measure_scales(published_scales(specification))
-    said = f"published scales of tensors differ by a factor of up to {ratio:.3g}"
-    found.append(_judged("scales", said, ratio, WARNED_SCALE_RATIO, REFUSED_SCALE_RATIO, place))
+    ratio, place = max(
+        measure_scales({slot.name: slot.scale for slot in component.tensors})
+        for component in specification.components
+    )
+    said = f"published scales of one component differ by a factor of up to {ratio:.3g}"
+    room = _room(specification.magnitude_bits) ** 2
+    warned, refused = WARNED_SCALE_RATIO * room, REFUSED_SCALE_RATIO * room
+    found.append(_judged("scales", said, ratio, warned, refused, place))
+    if specification.noise_factors:
+        found.append(_noise_finding(specification))
     return found
+
+
+def _noise_finding(specification: TaskSpecification) -> Finding:
+    factors = [abs(factor) for factor in specification.noise_factors]
+    largest = specification.noise_scale * max(factors)
+    said = (
+        f"noise of up to {largest:.3g}; each owner sends {specification.noise_groups + 2} sums "
+        "more than a gradient"
+    )
+    return _judged("noise", said, largest, WARNED_NOISE, REFUSED_NOISE, "noise_scale")
+
+
+def _room(magnitude_bits: int) -> float:
+    """Return by how much the profile's scales may enlarge a tensor: 2^bits from either side."""
+    return 4.0**magnitude_bits
 
 
 def published_scales(specification: TaskSpecification) -> dict[str, float]:
@@ -121,25 +146,36 @@ def published_scales(specification: TaskSpecification) -> dict[str, float]:
 
 
 def inspect_artefact(
-    artefact: Artefact, scales: Mapping[str, float], *, samples: Batch | None = None
+    artefact: Artefact,
+    scales: Mapping[str, float],
+    *,
+    magnitude_bits: int = 0,
+    samples: Batch | None = None,
 ) -> list[Finding]:
     """Return what a published model looks like.
 
     Args:
         artefact: A decoded artefact of the task; nothing in it is executed but listed operations.
         scales: Published scale of every trained tensor.
+        magnitude_bits: Of the task's profile.
         samples: Some of the owner's own, as the model takes them; they say more than random
             inputs about which of them would stand alone in a gradient.
     """
-    layers = measure_layers(artefact)
+    layers = measure_layers(artefact, magnitudes=magnitude_bits > 0)
     found = [finding for layer in layers for finding in _layer_findings(layer)]
     found += _copy_findings(artefact, layers)
     found = [finding for finding in found if finding.level is not Level.OK] or [
         _ok("layers", f"none of {len(layers)} hidden linear layers looks built to copy samples")
     ]
-    size = measure_weights(artefact, scales)
-    found.append(_grown("weights", size.weight, WARNED_WEIGHT, REFUSED_WEIGHT))
-    found.append(_grown("scale", size.scale, WARNED_SCALE_PER_WEIGHT, REFUSED_SCALE_PER_WEIGHT))
+    size, room = measure_weights(artefact, scales), _room(magnitude_bits)
+    found += [
+        _judged(check, most.said, most.factor, warned * room, refused * room, most.tensor)
+        for check, most, warned, refused in (
+            ("weights", size.weight, WARNED_WEIGHT, REFUSED_WEIGHT),
+            ("scale", size.scale, WARNED_SCALE_PER_WEIGHT, REFUSED_SCALE_PER_WEIGHT),
+            ("constants", size.constant, WARNED_CONSTANT, REFUSED_CONSTANT),
+        )
+    ]
     found.append(_output_finding(artefact, samples))
     if samples is not None:
         found.append(_lonely_finding(artefact, samples))
@@ -148,14 +184,22 @@ def inspect_artefact(
 
 def _layer_findings(layer: Layer) -> list[Finding]:
     size = f"layer {layer.outputs} x {layer.inputs}"
+    bins = "units measure one thing against different thresholds, as bins for samples do"
     judged = [
         _judged(
             "graded-rows",
-            f"{size}: {layer.graded} units measure one thing against different thresholds, "
-            "as layers do that sort samples into bins",
+            f"{size}: {layer.graded} {bins}",
             layer.graded,
             WARNED_GRADED,
             REFUSED_GRADED,
+            layer.node,
+        ),
+        _judged(
+            "graded-rows",
+            f"{size}, with its neighbour: {layer.composed} {bins}",
+            layer.composed,
+            WARNED_GRADED,
+            max(REFUSED_GRADED, layer.outputs / 2),
             layer.node,
         ),
         _judged(
@@ -221,10 +265,6 @@ def _lonely_finding(artefact: Artefact, samples: Batch) -> Finding:
     share, place = lonely_share(artefact, samples)
     said = f"{share:.0%} of {len(samples)} samples alone switch a unit, which then shows them"
     return _judged("lonely-samples", said, share, WARNED_LONELY, REFUSED_LONELY, place)
-
-
-def _grown(check: str, most: Grown, warned: float, refused: float) -> Finding:
-    return _judged(check, most.said, most.factor, warned, refused, most.tensor)
 
 
 def _judged(

@@ -15,7 +15,7 @@ these; privacy comes from the number of owners and samples in a sum, and from no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from omnilytics.perturbation.artefact import Array, Artefact
 from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, Node
-from omnilytics.perturbation.operations import Conv2d, Linear
+from omnilytics.perturbation.operations import BatchNorm, Conv2d, Linear
 
 FEWEST_INPUTS = 16
 """Rows of fewer entries are too often alike by chance to be judged."""
@@ -36,6 +36,7 @@ PICKER_ENTRIES = 1.5
 """A row that counts as fewer entries than this picks one input."""
 COPY_ENTRIES = 1.05
 _MIRROR = 1e-6
+_POLISHES = 3
 _SAME_LENGTH = 1e-4
 _CARRYING = {
     *("relu", "leaky_relu", "prelu", "scale", "dropout", "add", "concatenate", "batch_norm"),
@@ -57,6 +58,8 @@ class Layer:
         inputs: Entries of a row.
         outputs: Units.
         graded: Most units of one direction whose thresholds are all different.
+        composed: The same of what it computes together with a linear layer just before it, or a
+            batch normalisation just behind.
         pickers: Units that read one input.
         mirrored: Units whose positive weights are a shrunk copy of the negative ones.
         reads_input: Whether only layers that change no value stand between it and the input.
@@ -68,24 +71,34 @@ class Layer:
     inputs: int
     outputs: int
     graded: int
+    composed: int
     pickers: int
     mirrored: int
     reads_input: bool
     copied_by: str | None
 
 
-def measure_layers(artefact: Artefact) -> list[Layer]:
-    """Return what is to be known of every linear layer but the one that makes the output."""
+def measure_layers(artefact: Artefact, *, magnitudes: bool = False) -> list[Layer]:
+    """Return what is to be known of every linear layer but the one that makes the output.
+
+    Args:
+        artefact: The published model.
+        magnitudes: Whether its profile scales hidden units by secret factors.
+    """
     graph, weights = artefact.graph, artefact.weights
     nodes = {node.name: node for node in graph.nodes}
+    readers = {name: node for node in graph.nodes for name in node.inputs}
     found = []
     for node in graph.nodes[:-1]:
         if not isinstance(node.operation, Linear):
             continue
-        weight = weights[node.tensors[0]]
-        bias = weights[node.tensors[1]] if len(node.tensors) > 1 else None
         reads, copier = _origin(node, nodes, weights)
-        found.append(_measure(node, weight, bias, reads_input=reads, copied_by=copier))
+        level = magnitudes and not reads
+        affine = _judged_rows(_affine(node, weights), level=level)
+        own = _measure(node, affine, weights, reads_input=reads, copied_by=copier)
+        both = _composed(node, nodes, readers[node.name], weights)
+        composed = max((_graded(_judged_rows(each, level=level)) for each in both), default=0)
+        found.append(replace(own, composed=composed))
     return found
 
 
@@ -99,26 +112,95 @@ def copying_convolutions(graph: Graph, weights: Mapping[str, Array]) -> list[str
     ]
 
 
+@dataclass(frozen=True)
+class _Affine:
+    """What units of one layer, or of two without anything between them, compute: W x + b."""
+
+    rows: Rows
+    offsets: Rows
+
+
+def _affine(node: Node, weights: Mapping[str, Array]) -> _Affine:
+    rows = weights[node.tensors[0]].astype(np.float64)
+    if len(node.tensors) == 1:
+        return _Affine(rows, np.zeros(len(rows)))
+    return _Affine(rows, weights[node.tensors[1]].astype(np.float64))
+
+
+def _composed(
+    node: Node, nodes: Mapping[str, Node], reader: Node, weights: Mapping[str, Array]
+) -> list[_Affine]:
+    """Return a layer behind the linear layer that it reads, and before its normalisation.
+
+    Equal rows and the thresholds of bins may stand in two layers, of which neither looks odd.
+    """
+    own = _affine(node, weights)
+    found = []
+    before = nodes.get(node.inputs[0])
+    if before is not None and isinstance(before.operation, Linear):
+        first = _affine(before, weights)
+        if len(first.rows) >= FEWEST_INPUTS:  # fewer rows cannot hold many samples apart
+            offsets = own.rows @ first.offsets + own.offsets
+            found.append(_Affine(own.rows @ first.rows, offsets))
+    if isinstance(reader.operation, BatchNorm) and len(reader.tensors) == 4:
+        gains, shifts = (weights[name].astype(np.float64) for name in reader.tensors[:2])
+        # Of equal rows the normalised values are equal too: thresholds are shifts by gains.
+        lengths = np.linalg.norm(own.rows, axis=1)
+        thresholds = shifts / np.maximum(np.abs(gains), _TINY)
+        found.append(_Affine(own.rows * np.sign(gains)[:, None], thresholds * lengths))
+    return found
+
+
+def _judged_rows(affine: _Affine, *, level: bool) -> _Affine:
+    """Return the rows to compare; with `level`, as if all inputs were equally large.
+
+    Secret factors of its inputs divide the columns of a layer's weight, and one column might then
+    outweigh all others. Dividing by the usual size of a column's entries takes such factors out.
+    """
+    if affine.rows.shape[1] < FEWEST_INPUTS:
+        return _Affine(affine.rows[:0], affine.offsets[:0])
+    chosen = _chosen_rows(len(affine.rows))
+    rows = affine.rows[chosen]
+    if level:
+        rows = rows / _column_sizes(rows)
+    return _Affine(rows, affine.offsets[chosen])
+
+
+def _column_sizes(rows: Rows) -> Rows:
+    """Return the usual size of the entries of each column, by medians of logarithms.
+
+    Rows have factors of their own: their medians and those of columns are taken out in turn.
+    """
+    sizes = np.log(np.maximum(np.abs(rows), _TINY))
+    columns = np.zeros(rows.shape[1])
+    for _ in range(_POLISHES):
+        sizes -= np.median(sizes, axis=1, keepdims=True)
+        medians = np.median(sizes, axis=0)
+        sizes -= medians
+        columns += medians
+    found: Rows = np.exp(columns)
+    return found
+
+
 def _measure(
-    node: Node, weight: Array, bias: Array | None, *, reads_input: bool, copied_by: str | None
+    node: Node,
+    affine: _Affine,
+    weights: Mapping[str, Array],
+    *,
+    reads_input: bool,
+    copied_by: str | None,
 ) -> Layer:
-    outputs, inputs = weight.shape
-    graded = pickers = mirrored = 0
-    if inputs >= FEWEST_INPUTS:
-        chosen = _chosen_rows(outputs)
-        rows = weight[chosen].astype(np.float64)
-        offsets = np.zeros(len(rows)) if bias is None else bias[chosen].astype(np.float64)
-        graded = _graded(rows, offsets)
-        pickers = int((_entries(rows) < PICKER_ENTRIES).sum())
-        mirrored = sum(_is_mirrored(row) for row in rows)
+    rows = affine.rows
+    outputs, inputs = weights[node.tensors[0]].shape
     return Layer(
         node=node.name,
         tensor=node.tensors[0],
         inputs=inputs,
         outputs=outputs,
-        graded=graded,
-        pickers=pickers,
-        mirrored=mirrored,
+        graded=_graded(affine),
+        composed=0,
+        pickers=int((_entries(rows) < PICKER_ENTRIES).sum()),
+        mirrored=sum(_is_mirrored(row) for row in rows),
         reads_input=reads_input,
         copied_by=copied_by,
     )
@@ -130,13 +212,14 @@ def _chosen_rows(count: int) -> NDArray[np.int64]:
     return np.random.default_rng().choice(count, size=MOST_ROWS, replace=False)
 
 
-def _graded(rows: Rows, offsets: Rows) -> int:
+def _graded(affine: _Affine) -> int:
     """Return the most distinct thresholds that rows of one direction have.
 
     Thresholds, bias by length of the row, count as distinct where they are further apart than a
     quarter of the mean gap: equally graded ones all do, and rows that training drove onto one
     another do not.
     """
+    rows, offsets = affine.rows, affine.offsets
     lengths = np.linalg.norm(rows, axis=1)
     alive = lengths > 1e-6 * max(float(lengths.max(initial=0.0)), _TINY)
     units, thresholds = rows[alive] / lengths[alive, None], offsets[alive] / lengths[alive]

@@ -14,7 +14,7 @@ from omnilytics.learning.datasets import Batch
 from omnilytics.perturbation.artefact import Artefact
 from omnilytics.perturbation.graph import Dtype, Graph, InputKind
 from omnilytics.perturbation.interpreter import run_graph, run_values
-from omnilytics.perturbation.operations import Linear, Relu
+from omnilytics.perturbation.operations import Relu, Scale
 
 PROBES = 64
 """Random inputs, where there are no samples."""
@@ -24,7 +24,7 @@ _TINY = 1e-30
 
 @dataclass(frozen=True)
 class Grown:
-    """The tensor that is furthest from what is usual: its factor, and in words."""
+    """The tensor or node that is furthest from what is usual: its factor, and in words."""
 
     tensor: str
     factor: float
@@ -33,10 +33,11 @@ class Grown:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the tensors: the largest weights, and the scale that its weights justify least."""
+    """The largest weights, the scale that its weights justify least, the largest constant."""
 
     weight: Grown
     scale: Grown
+    constant: Grown
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,13 @@ def measure_weights(artefact: Artefact, scales: Mapping[str, float]) -> Sizes:
         if name in scales:
             factor = scales[name] / max(norm, usual)
             growths.append(Grown(name, factor, f"scale is {factor:.3g} times the weights' norm"))
-    return Sizes(*(max(each, key=lambda one: one.factor) for each in (weights, growths)))
+    constants = [Grown("", 0.0, "nothing is multiplied by a constant")]
+    for node in artefact.graph.nodes:
+        if isinstance(node.operation, Scale):
+            factor = abs(node.operation.factor)
+            constants.append(Grown(node.name, factor, f"a value is multiplied by {factor:.3g}"))
+    every = (weights, growths, constants)
+    return Sizes(*(max(each, key=lambda one: one.factor) for each in every))
 
 
 def measure_outputs(artefact: Artefact, samples: Batch | None) -> Outputs:
@@ -88,9 +95,9 @@ def measure_outputs(artefact: Artefact, samples: Batch | None) -> Outputs:
 def lonely_share(artefact: Artefact, samples: Batch) -> tuple[float, str | None]:
     """Return the share (0 to 1) of samples that a layer separates from all others, and the layer.
 
-    A sample stands alone where it is the only one that switches a unit of a linear layer on (before
-    a ReLU), or where two units differ in that sample alone: the unit's gradient, or the difference
-    of two, is that sample's input to the layer. Of the layers the worst counts.
+    A sample stands alone where it is the only one that switches a unit on (before a ReLU on vectors
+    or tokens), or where two units differ in that sample alone: the unit's gradient, or the
+    difference of two, is that sample's input to the layer. Of the layers the worst counts.
 
     Args:
         artefact: The model.
@@ -98,15 +105,14 @@ def lonely_share(artefact: Artefact, samples: Batch) -> tuple[float, str | None]
             counts as one.
     """
     graph = artefact.graph
-    switched = {node.inputs[0] for node in graph.nodes if isinstance(node.operation, Relu)}
     with torch.no_grad():
         inputs = _inputs(graph, samples, MOST_SAMPLES)
         values = run_values(graph, _tensors(artefact), inputs)
     worst: tuple[float, str | None] = (0.0, None)
     for node in graph.nodes:
-        if isinstance(node.operation, Linear) and node.name in switched:
+        if isinstance(node.operation, Relu) and len(graph.shapes[node.name]) < 3:
             share = _lonely((values[node.name] > 0).flatten(0, -2).numpy())
-            worst = max(worst, (share, node.name), key=lambda each: each[0])
+            worst = max(worst, (share, node.inputs[0]), key=lambda each: each[0])
     return worst
 
 

@@ -30,7 +30,7 @@ from omnilytics.learning.datasets import Batch, owner_batch
 from omnilytics.learning.encoding import FloatArray, Vector
 from omnilytics.learning.gradients import compute_gradients
 from omnilytics.learning.training import Trainer, mean_gradients
-from omnilytics.perturbation.artefact import Artefact
+from omnilytics.perturbation.profiles import GAUGE, messages
 from omnilytics.validity.statement import Statement
 
 SHARE = 0.1
@@ -131,7 +131,8 @@ def forecast_precision(
         _Moment.of(gradients, scales, owners)
         for gradients in _gradients(trainer, sample, simulated, batch_size, rounds, seed)
     ]
-    sizes = (sum(prod(tensor.shape) for tensor in trainer.graph.trained),)
+    parts = messages(trainer.graph, GAUGE).values()
+    sizes = tuple(sum(map(prod, part.values())) for part in parts)
     return Forecast(
         sampling_noise=float(np.median([moment.noise for moment in moments])),
         precisions=tuple(_precision(bits, moments, sizes, most_owners) for bits in BITS),
@@ -179,6 +180,11 @@ class _Moment:
         return float((above * (1 - above) * (self.steps * 2.0**-bits) ** 2).sum())
 
 
+def _trained(trainer: Trainer, sent: Gradients) -> Gradients:
+    """Return what is a gradient of what owners send: without running statistics."""
+    return {tensor.name: sent[tensor.name] for tensor in trainer.graph.trained}
+
+
 def _flat(gradients: Gradients) -> Vector:
     return np.concatenate([value.reshape(-1).astype(np.float64) for value in gradients.values()])
 
@@ -209,7 +215,7 @@ def _gradients(
     measured = {int(number) for number in np.linspace(1, rounds, min(MOMENTS, rounds)).round()}
 
     def drawn(data: Batch, number: int) -> list[Gradients]:
-        artefact = Artefact(copied.graph, copied.weights())
+        artefact = copied.artefact()
         batches = (
             owner_batch(data, owner=owner, round_number=number, size=batch_size, seed=seed)
             for owner in range(owners)
@@ -220,7 +226,7 @@ def _gradients(
     losses: list[float] = []
     for number in range(1, rounds + 1):
         if number in measured:
-            found.append(drawn(unseen, number))
+            found.append([_trained(copied, each) for each in drawn(unseen, number)])
             losses.append(copied.evaluate(unseen).loss)
         copied.step(mean_gradients(drawn(seen, number)))
     return found[: int(np.argmin(losses)) + 1]

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from omnilytics.learning.audit.structure import NotApplicable, publish
 from omnilytics.learning.audit.subject import Subject, as_torch, mean_gradient
@@ -155,7 +156,10 @@ def _descend(
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, decays, gamma=0.1)
     distance = torch.ones(())
     for _ in range(steps):
-        outputs = run_graph(subject.graph, parameters, inputs)
+        with sdpa_kernel(
+            SDPBackend.MATH
+        ):  # the fast kernels of attention have no second derivative
+            outputs = run_graph(subject.graph, parameters, inputs)
         value = loss_value(subject.loss, outputs, labels)
         made = torch.autograd.grad(value, trained, create_graph=True)
         distance = _cosine_distance(made, wanted)

@@ -72,7 +72,7 @@ def guess_from_shares(subject: Subject, committee: Committee = DEFAULT) -> Share
 def guess_entries(shares: list[FieldVector], entries: Reals) -> float:
     """Return how the best linear guess from shares correlates with entries it was not fitted to."""
     seen = np.stack([from_field(each).astype(np.float64) for each in shares], axis=1)
-    seen = seen / np.abs(seen).max()
+    seen = seen / (np.abs(seen).max() or 1.0)
     fitted, tested = slice(0, None, _PARTS), slice(1, None, _PARTS)
     factors = np.linalg.lstsq(seen[fitted], entries[fitted], rcond=None)[0]
     guess = seen[tested] @ factors

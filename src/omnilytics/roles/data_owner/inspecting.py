@@ -95,8 +95,7 @@ def refuse_risky(view: TaskView, artefact: Artefact) -> None:
     How few owners an owner accepts is its own matter, and not judged here.
     """
     terms = inspect_terms(view.specification, fewest_owners=1)
-    model = inspect_artefact(artefact, published_scales(view.specification))
-    refuse_risks([*terms, *model], task=view.task)
+    refuse_risks([*terms, *_inspect(view, artefact)], task=view.task)
 
 
 async def look_at(
@@ -151,5 +150,11 @@ async def _model_findings(
         f"{graph.parameter_count:,} parameters, {graph.multiply_adds:,} multiply-adds a sample"
     )
     sound = Finding(check="artefact", level=Level.OK, said=said, place=place)
-    scales, samples = published_scales(view.specification), read_samples(view)
-    return [sound, *inspect_artefact(artefact, scales, samples=samples)]
+    return [sound, *_inspect(view, artefact, read_samples(view))]
+
+
+def _inspect(view: TaskView, artefact: Artefact, samples: Batch | None = None) -> list[Finding]:
+    task = view.specification
+    return inspect_artefact(
+        artefact, published_scales(task), magnitude_bits=task.magnitude_bits, samples=samples
+    )
