@@ -1,4 +1,4 @@
-"""From modules to graphs: what is carried, and what is refused with a reason."""
+"""From modules to graphs: what is carried, and as what."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from modules import Composed, attend, split_heads
 from torch import Tensor, nn
 from torch.nn import functional
 
 from omnilytics.foundation.errors import ModelError
 from omnilytics.learning.models import build_model
-from omnilytics.learning.tracing import trace
+from omnilytics.learning.tracing import trace, trace_module
+from omnilytics.perturbation.graph import InputKind
 from omnilytics.perturbation.graph_json import decode_graph, encode_graph
 from omnilytics.perturbation.interpreter import run_graph
 from omnilytics.perturbation.operations import Conv2d
@@ -82,134 +84,84 @@ def test_flatten_of_a_vector_disappears() -> None:
     assert [node.operation.name for node in graph.nodes] == ["linear"]
 
 
-class Function(nn.Module):
-    """A linear layer after any function of the input."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor], features: int = 72) -> None:
-        super().__init__()
-        self.function = function
-        self.head = nn.Linear(features, 2)
-
-    def forward(self, x: Tensor) -> Any:
-        return self.head(self.function(x))
-
-
-def in_place_used_elsewhere(x: Tensor) -> Tensor:
-    y = x + x
-    z = functional.relu(y, inplace=True)
-    return (y + z).flatten(1)
-
-
-def in_place_through_a_view(x: Tensor) -> Tensor:
-    y = x + x
-    z = y.flatten(1)
-    functional.relu(z, inplace=True)
-    return y.flatten(1) + z
-
-
-def sign_by_data(x: Tensor) -> Tensor:
-    return (x if x.sum() > 0 else -x).flatten(1)
-
-
-@pytest.mark.parametrize(
-    ("function", "features", "operation"),
-    [
-        (lambda x: torch.erf(x).flatten(1), 72, "aten.erf.default"),
-        (lambda x: functional.dropout2d(x).flatten(1), 72, "aten.feature_dropout.default"),
-        (lambda x: functional.max_pool2d(x, 4, ceil_mode=True).flatten(1), 8, "aten.max_pool2d"),
-        (lambda x: functional.avg_pool2d(x, 4, ceil_mode=True).flatten(1), 8, "aten.avg_pool2d"),
-        (
-            lambda x: functional.avg_pool2d(x, 2, padding=1, count_include_pad=False).flatten(1),
-            32,
-            "aten.avg_pool2d",
-        ),
-        (
-            lambda x: functional.avg_pool2d(x, 2, divisor_override=3).flatten(1),
-            18,
-            "aten.avg_pool2d",
-        ),
-        (lambda x: torch.add(x, x, alpha=2).flatten(1), 72, "aten.add.Tensor"),
-        (lambda x: (x + 1.0).flatten(1), 72, "aten.add.Tensor"),
-        (lambda x: x.flatten(1) + x.new_ones(72), 72, "aten.new_ones.default"),
-        (lambda x: x.view(-1, 36), 36, "aten.linear.default"),
-        (in_place_through_a_view, 72, "aten.relu_.default"),
-    ],
-)
-def test_refusal_names_node_and_operation(
-    function: Callable[[Tensor], Tensor], features: int, operation: str
-) -> None:
-    with pytest.raises(ModelError, match="cannot be carried") as caught:
-        trace(Function(function, features), IMAGE)
-    assert str(caught.value.ids["operation"]).startswith(operation)
-    assert str(caught.value.ids["node"]) in caught.value.message
-
-
-@pytest.mark.parametrize(
-    ("module", "shape", "words"),
-    [
-        (Function(sign_by_data), IMAGE, "cannot trace"),
-        (nn.Linear(4, 2), (3,), "cannot trace"),
-        (nn.Linear(3, 2).double(), (3,), "not float32"),
-        (nn.Linear(3, 2).requires_grad_(False), (3,), "no tensor is trained"),
-        (nn.Conv2d(2, 2, 3), IMAGE, "one vector per sample"),
-        (nn.Linear(6, 2), IMAGE, "dimensions"),
-        (nn.ReLU(), (3,), "no tensors"),
-    ],
-)
-def test_unsuitable_modules(module: nn.Module, shape: tuple[int, ...], words: str) -> None:
-    with pytest.raises(ModelError, match=words):
-        trace(module, shape)
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
-def test_lopsided_padding() -> None:
-    with pytest.raises(ModelError, match="one side more"):
-        trace(nn.Conv2d(2, 2, 2, padding="same"), IMAGE)
-
-
 def test_in_place_value_read_again_is_the_new_value() -> None:
-    module = Function(in_place_used_elsewhere)
+    def function(m: Any, x: Tensor) -> Any:
+        y = x + x
+        z = functional.relu(y, inplace=True)
+        return m.head((y + z).flatten(1))
+
+    head = nn.Linear(72, 2)
+    module = Composed(function, head=head)
     graph = trace(module, IMAGE)
     x = torch.randn(4, *IMAGE)
     got = run_graph(graph, dict(module.named_parameters()), x)
-    assert torch.allclose(got, module.head((2 * (2 * x).relu()).flatten(1)), atol=1e-5)
+    assert torch.allclose(got, head((2 * (2 * x).relu()).flatten(1)), atol=1e-5)
 
 
-def test_unused_and_returned_values() -> None:
-    class Unused(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.used, self.idle = nn.Linear(3, 2), nn.Linear(3, 2)
-
-        def forward(self, x: Tensor) -> Any:
-            return self.used(x)
-
-    class Two(Unused):
-        def forward(self, x: Tensor) -> Any:
-            return self.used(x), self.idle(x)
-
-    class Doubled(Unused):
-        def forward(self, x: Tensor) -> Any:
-            return functional.linear(x, self.used.weight * 2) + self.idle(x) + self.used(x)
-
-    for module, words in (
-        (Unused(), "no part in the output"),
-        (Two(), "return"),
-        (Doubled(), "cannot be carried"),
-    ):
-        with pytest.raises(ModelError, match=words):
-            trace(module, (3,))
+def slices(packed: Tensor) -> list[Tensor]:
+    return [packed[:, :, start : start + 8] for start in (0, 8, 16)]
 
 
-def test_hooks_that_change_the_function_are_noticed() -> None:
-    module = nn.Linear(3, 2)
-    calls = []
+SPELLINGS: dict[str, Callable[[Any, Tensor], Any]] = {
+    "chunk and view": lambda m, x: attend(*(split_heads(each) for each in m.packed(x).chunk(3, 2))),
+    "five axes": lambda m, x: attend(
+        *m.packed(x).reshape(x.shape[0], -1, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+    ),
+    "split and unflatten": lambda m, x: attend(
+        *(each.unflatten(-1, (2, 4)).transpose(1, 2) for each in m.packed(x).split(8, dim=-1))
+    ),
+    "slices": lambda m, x: attend(*map(split_heads, slices(m.packed(x)))),
+    "moved axes": lambda m, x: attend(
+        *(each.view(x.shape[0], -1, 2, 4).movedim(2, 1) for each in m.packed(x).chunk(3, -1))
+    ),
+}
 
-    def hook(part: nn.Module, inputs: object, output: Tensor) -> Tensor:
-        calls.append(1)
-        return output if torch.compiler.is_exporting() else output * 3
 
-    module.register_forward_hook(hook)
-    with pytest.raises(ModelError, match="does not compute what the module"):
-        trace(module, (3,))
-    assert calls
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_however_heads_are_laid_out_it_is_one_attention(spelling: str) -> None:
+    def function(m: Any, x: Tensor) -> Any:
+        return m.head(SPELLINGS[spelling](m, x))
+
+    module = Composed(function, packed=nn.Linear(6, 24), head=nn.Linear(8, 3))
+    graph = trace(module, (5, 6))
+    names = [node.operation.name for node in graph.nodes]
+    assert names == [*["linear"] * 3, "attention", "linear"]
+
+
+def test_a_table_of_positions_may_be_an_embedding() -> None:
+    def function(m: Any, tokens: Tensor) -> Any:
+        return m.head(m.table(tokens) + m.positions(torch.arange(tokens.shape[1])))
+
+    parts = {"table": nn.Embedding(7, 8), "positions": nn.Embedding(5, 8)}
+    module = Composed(function, **parts, head=nn.Linear(8, 3))
+    found = trace_module(module, (5,), input_kind=InputKind.TOKENS).graph
+    assert [node.operation.name for node in found.nodes] == ["embedding", "add_positions", "linear"]
+    assert {tensor.name for tensor in found.tensors} >= {"positions.weight"}
+    with pytest.raises(ModelError, match="has 5 positions for 4 tokens") as caught:
+        trace_module(module, (4,), input_kind=InputKind.TOKENS)
+    assert "a table of 4 positions" in str(caught.value.hint)
+
+
+def test_parameters_used_twice_are_published_for_every_use() -> None:
+    def function(m: Any, x: Tensor) -> Any:
+        return m.one(torch.relu(m.one(x))) + m.two(x)
+
+    module = Composed(function, one=nn.Linear(3, 3), two=nn.Linear(3, 3))
+    names = [tensor.name for tensor in trace(module, (3,)).tensors]
+    assert names == [
+        *("one.weight.linear", "one.bias.linear", "one.weight.linear_1", "one.bias.linear_1"),
+        *("two.weight", "two.bias"),
+    ]
+
+
+def test_what_nobody_trains_is_frozen_or_not_there() -> None:
+    parts = {name: nn.Linear(3, 3) for name in ("frozen", "idle")}
+    for part in parts.values():
+        part.requires_grad_(False)
+
+    def function(m: Any, x: Tensor) -> Any:
+        return m.head(torch.relu(m.frozen(x)))
+
+    graph = trace(Composed(function, **parts, head=nn.Linear(3, 2)), (3,))
+    assert [tensor.name for tensor in graph.frozen] == ["frozen.weight", "frozen.bias"]
+    assert [tensor.name for tensor in graph.trained] == ["head.weight", "head.bias"]

@@ -79,7 +79,9 @@ class Call:
         value = self._arguments[name]
         items = list(value) if isinstance(value, (list, tuple)) else [value]
         if len(items) not in {1, 2} or not all(type(item) is int for item in items):
-            refuse(self.node, f"has an argument {name} that is not two integers")
+            refuse(
+                self.node, f"has an argument {name} that is not two integers", "one or two numbers"
+            )
         return items[0], items[-1]
 
     def want(self, name: str, *values: object, hint: str | None = None) -> None:
@@ -93,7 +95,11 @@ class Call:
         """Return an argument that is a value of the network."""
         value = self._arguments[name]
         if not isinstance(value, View):
-            refuse(self.node, f"has an input {name} that is not a value of the network")
+            refuse(
+                self.node,
+                f"has an input {name} that is not a value of the network",
+                "values and numbers; parameters in layers, or one for every token and feature",
+            )
         return value
 
     def plain(self, name: str) -> View:
@@ -126,7 +132,7 @@ class Call:
         return found
 
 
-Rule = Callable[[Call], View]
+Rule = Callable[[Call], View | Parameter]
 
 
 def refuse(node: fx.Node, why: str, hint: str | None = None) -> NoReturn:
@@ -153,7 +159,7 @@ def check_in_place(node: fx.Node) -> None:
         overwritten = overwritten.args[0]
 
 
-def _simple(operation: Operation) -> Rule:
+def _simple(operation: Operation) -> Callable[[Call], View]:
     def rule(call: Call) -> View:
         return call.emitter.emit(operation, [call.view("self")], keep_layout=True)
 
@@ -251,7 +257,7 @@ def _multiply(call: Call) -> View:
 def _divide(call: Call) -> View:
     number = call.number("other")
     if not number:
-        refuse(call.node, "divides by more than a number")
+        refuse(call.node, "divides by more than a number", "x / 2.0")
     return _scaled(call, "self", 1.0 / number)
 
 
@@ -274,11 +280,19 @@ def _pairwise(call: Call, operation: Operation) -> View:
 def _concatenate(call: Call) -> View:
     values = call["tensors"]
     if not all(isinstance(value, View) for value in values):
-        refuse(call.node, "joins something that is not a value of the network")
+        refuse(
+            call.node,
+            "joins something that is not a value of the network",
+            "values computed from the input",
+        )
     plain = [call.emitter.plain(value) for value in values]
     axis = call["dim"] % (len(plain[0].shape) + 1)
     if axis != 1 + op.channel_axis(plain[0].shape):
-        refuse(call.node, "joins values along another axis than their channels")
+        refuse(
+            call.node,
+            "joins values along another axis than their channels",
+            "dim=1 of vectors and images, dim=2 of sequences",
+        )
     return call.emitter.emit(op.Concatenate(), plain)
 
 
@@ -288,7 +302,11 @@ def _pad(call: Call) -> View:
     value = call.plain("self")
     pads = [*call["pad"], 0, 0, 0, 0, 0, 0][:6]
     if len(value.shape) != 3 or min(pads) < 0 or len(call["pad"]) > 6:
-        refuse(call.node, "pads something other than images", "or by less than nothing")
+        refuse(
+            call.node,
+            "pads something other than images, or by less than nothing",
+            "images, by zeros; slices to make them smaller",
+        )
     width, height, channels = ((pads[at], pads[at + 1]) for at in (0, 2, 4))
     return call.emitter.emit(op.Pad2d(channels=channels, height=height, width=width), [value])
 
@@ -342,18 +360,40 @@ def _rms_norm(call: Call) -> View:
 def _token_norm(call: Call, operation: Operation, *names: str) -> View:
     value = call.plain("input")
     if list(call["normalized_shape"]) != [value.shape[-1]] or len(value.shape) == 3:
-        refuse(call.node, "normalises over more than one token's or sample's features")
+        refuse(
+            call.node,
+            "normalises over more than one token's or sample's features",
+            "the last axis of vectors and sequences, all of it; nn.GroupNorm for images",
+        )
     return call.emitter.emit(operation, [value], call.parameters(*names))
 
 
-def _embedding(call: Call) -> View:
-    call.want("padding_idx", -1)
+def _embedding(call: Call) -> View | Parameter:
+    call.want("padding_idx", -1, hint="an embedding without padding_idx")
+    indices = call["indices"]
+    if isinstance(indices, Tensor):
+        return _position_table(call, indices)
     return call.emitter.emit(op.Embedding(), [call.plain("indices")], call.parameters("weight"))
+
+
+def _position_table(call: Call, indices: Tensor) -> Parameter:
+    """Return the table of positions of which every row is looked up, one after another."""
+    (table,) = call.parameters("weight")
+    tokens = indices.shape[-1]
+    if indices.numel() != tokens or not torch.equal(indices.reshape(-1), torch.arange(tokens)):
+        refuse(call.node, "looks up constants", "positions 0, 1, 2, ... of all tokens")
+    if table.shape[0] != tokens:
+        refuse(
+            call.node,
+            f"has {table.shape[0]} positions for {tokens} tokens",
+            f"a table of {tokens} positions, as many as an input has tokens",
+        )
+    return table
 
 
 def _attention(call: Call) -> View:
     call.want("dropout_p", 0.0, hint="attention without dropout")
-    call.want("enable_gqa", False)
+    call.want("enable_gqa", False, hint="as many heads of keys and values as of queries")
     (queries, heads), (keys, key_heads), (values, value_heads) = (
         call.emitter.heads(call.view(name)) for name in ("query", "key", "value")
     )
@@ -361,7 +401,11 @@ def _attention(call: Call) -> View:
     if call["scale"] is not None and abs(call["scale"] - features**-0.5) > 1e-9:
         refuse(call.node, "has another scale", "1 / sqrt(features of a head)")
     if not heads == key_heads == value_heads:
-        refuse(call.node, "has queries, keys and values of different heads")
+        refuse(
+            call.node,
+            "has queries, keys and values of different heads",
+            "as many heads of keys and values as of queries",
+        )
     causal = bool(call["is_causal"]) or _is_causal(call, queries.shape[0], keys.shape[0])
     operation = op.Attention(heads=heads, causal=causal)
     found = call.emitter.emit(operation, [queries, keys, values])

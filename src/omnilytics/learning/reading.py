@@ -28,13 +28,9 @@ from omnilytics.learning.folding import Source, TracedNode, fold
 from omnilytics.learning.layouts import View, by_heads, plain_numbers
 from omnilytics.learning.moves import recognise
 from omnilytics.learning.rotary import Rotation, base_of, find_rotations
+from omnilytics.learning.way_out import way_out
 from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, InputKind, TensorRole
-from omnilytics.perturbation.operations import (
-    OPERATIONS,
-    Operation,
-    Rotary,
-    Shape,
-)
+from omnilytics.perturbation.operations import Operation, Rotary, Shape
 
 _GET_ITEM = str(operator.getitem)
 
@@ -112,7 +108,11 @@ class Reader:
             elif node.op == "output":
                 return self._finish(node)
             else:
-                refuse(node, "is not an operation on the list")
+                refuse(
+                    node,
+                    "is not an operation on the list",
+                    "no torch.no_grad() and no branches in forward",
+                )
         raise AssertionError("an exported program ends with its output")
 
     # what calls are given
@@ -143,7 +143,9 @@ class Reader:
             return self._rotary(node, self._rotations[node])
         for each in node.all_input_nodes:
             if each not in self._values:
-                refuse(node, "reads a part of a rotation of positions")
+                refuse(
+                    node, "reads a part of a rotation of positions", "rotate queries and keys alone"
+                )
         arguments = map_arg(node.args, self._values.__getitem__)
         named = map_arg(dict(node.kwargs), self._values.__getitem__)
         if name == BATCH_SIZE and isinstance(arguments[0], View):
@@ -158,7 +160,7 @@ class Reader:
         plain_name = name.replace("_.", ".")
         rule = RULES.get(plain_name)
         if rule is None:
-            refuse(node, "is not on the list of operations", f"use {', '.join(OPERATIONS)}")
+            refuse(node, "is not on the list of operations", way_out(name))
         if plain_name != name:
             check_in_place(node)
         call = Call(node, arguments, named, self)
@@ -190,7 +192,11 @@ class Reader:
         if isinstance(source, Parameter):
             return self._parameter_layout(node, source, target, arguments, named)
         if not isinstance(source, View):
-            refuse(node, "rearranges something that is not a value of the network")
+            refuse(
+                node,
+                "rearranges something that is not a value of the network",
+                "one tensor of numbers",
+            )
         found = target(source.laid_out(), *arguments[1:], **named)
         if isinstance(found, Tensor):
             return View(source.source, source.shape, found.contiguous())
@@ -225,7 +231,9 @@ class Reader:
                 [each.shape for each in inputs], [self._shapes[each.name] for each in tensors]
             )
         except ModelError as error:
-            refuse(self._current, f"does not fit: {error.message}", error.hint)
+            refuse(
+                self._current, f"does not fit: {error.message}", error.hint or f"want {error.want}"
+            )
         name = self._fresh_name(self._current.name)
         sources = tuple(Source(each.name) for each in tensors)
         node = TracedNode(name, operation, tuple(each.source for each in inputs), sources)
@@ -283,7 +291,7 @@ class Reader:
         )
         tables = [self._table(each) for each in (found.cosine, found.sine)]
         if not all(isinstance(each, View) for each in (value, first, second)):
-            refuse(node, "turns something that is not a value of the network")
+            refuse(node, "turns something that is not a value of the network", "queries and keys")
         value, first, second = cast("tuple[View, View, View]", (value, first, second))
         half = value.sizes[-1] // 2
         numbers = value.laid_out()
@@ -330,7 +338,11 @@ class Reader:
             want in (None, got) for want, got in zip(wanted, value.sizes, strict=True)
         )
         if not fits:
-            refuse(node, f"has shape {tuple(shape)}, read as {value.sizes}")
+            refuse(
+                node,
+                f"has shape {tuple(shape)}, read as {value.sizes}",
+                "views that leave the batch alone",
+            )
 
     def _finish(self, node: fx.Node) -> Traced:
         outputs = [self._values.get(each) for each in node.all_input_nodes]
@@ -338,11 +350,11 @@ class Reader:
         if len(arguments) != 1 or len(outputs) != 1 or not isinstance(outputs[0], View):
             refuse(node, "does not return one value alone", "return one tensor")
         if isinstance(arguments[0].meta["val"].shape[0], int):
-            refuse(node, "changes the batch dimension")
+            refuse(node, "changes the batch dimension", "one output for each sample")
         last = self.plain(outputs[0]).source
         nodes = _reaching(self._nodes, last)
         if not nodes or nodes[-1].name != last:
-            refuse(node, "returns the input as it is")
+            refuse(node, "returns the input as it is", "a network has layers")
         published = fold(nodes, self._shapes, self._roles)
         graph = Graph(self._input_shape, published.tensors, published.nodes, self._input_kind)
         self._check_all_used(published.sources)
