@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import jsonschema_rs
 from graphs import random_weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +23,7 @@ from omnilytics.perturbation.draws import uniform_permutation
 from omnilytics.perturbation.gauge import analyse
 from omnilytics.perturbation.graph import Graph
 from omnilytics.perturbation.graph_json import decode_graph, encode_graph
+from omnilytics.perturbation.graph_schema import graph_schema
 from omnilytics.wire.hashing import content_hash
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -50,6 +55,31 @@ def test_round_trip(graph: Graph, seed: int) -> None:
     decoded = decode_artefact(data, frozen=frozen)
     assert decoded.graph == graph
     assert encode_artefact(decoded) == data
+
+
+VALIDATOR = jsonschema_rs.validator_for(graph_schema())
+ODD: list[Any] = [None, True, 0, -1, 2, 4097, 1 << 25, 0.5, 1e10, "", "a b", "relu", [], [1, 1], {}]
+
+
+@given(graphs(), st.data())
+@settings(max_examples=200, deadline=None)
+def test_schema_takes_whatever_the_decoder_takes(graph: Graph, data: st.DataObject) -> None:
+    document = json.loads(encode_graph(graph))
+    VALIDATOR.validate(document)
+    place = document
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        if not (isinstance(place[key], (dict, list)) and place[key] and data.draw(st.booleans())):
+            break
+        place = place[key]
+    place[key] = data.draw(st.sampled_from(ODD))
+    changed = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    try:
+        decode_graph(changed)
+    except OmniLyticsError:
+        return
+    VALIDATOR.validate(document)
 
 
 @given(graphs(), st.data())

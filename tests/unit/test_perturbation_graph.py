@@ -5,22 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from graphs import CONV, small_cnn
+from graphs import small_cnn
 
 from omnilytics.foundation.errors import ModelError
 from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, Node, TensorSpec
 from omnilytics.perturbation.limits import Limits
 from omnilytics.perturbation.operations import (
-    AdaptiveAvgPool2d,
-    Add,
-    AvgPool2d,
     Conv2d,
     Flatten,
     Linear,
-    MaxPool2d,
-    Operation,
     Relu,
-    Shape,
 )
 
 
@@ -37,54 +31,6 @@ def test_sound_graph_knows_its_shapes() -> None:
     assert graph.output_shape == (3,)
     assert graph.parameter_count == 18 + 2 + 96
     assert graph.multiply_adds > 2 * 16 * 9
-
-
-@pytest.mark.parametrize(
-    ("operation", "inputs", "tensors", "output"),
-    [
-        (Linear(), [(5,)], [(3, 5), (3,)], (3,)),
-        (Conv2d((2, 1), (0, 1), (1, 2)), [(2, 9, 9)], [(4, 2, 3, 3)], (4, 4, 7)),
-        (Relu(), [(2, 3, 4)], [], (2, 3, 4)),
-        (MaxPool2d((3, 2), (2, 2), (1, 0), (1, 2)), [(2, 7, 7)], [], (2, 4, 3)),
-        (AvgPool2d((2, 2), (1, 1), (0, 0)), [(2, 4, 5)], [], (2, 3, 4)),
-        (AdaptiveAvgPool2d((1, 2)), [(2, 4, 5)], [], (2, 1, 2)),
-        (Flatten(), [(2, 4, 5)], [], (40,)),
-        (Add(), [(2, 4), (2, 4)], [], (2, 4)),
-    ],
-)
-def test_shape_rules(
-    operation: Operation, inputs: list[Shape], tensors: list[Shape], output: Shape
-) -> None:
-    assert operation.output_shape(inputs, tensors) == output
-    assert operation.multiply_adds(inputs, tensors, output) > 0
-
-
-@pytest.mark.parametrize(
-    ("operation", "inputs", "tensors", "words"),
-    [
-        (Linear(), [(2, 3, 4)], [(3, 5)], "dimensions"),
-        (Linear(), [(5,)], [(3, 4)], "weight does not fit"),
-        (Linear(), [(5,)], [(3, 5), (4,)], "bias does not fit"),
-        (CONV, [(5,)], [(3, 5, 1, 1)], "dimensions"),
-        (CONV, [(2, 4, 4)], [(3, 1, 3, 3)], "weight does not fit"),
-        (CONV, [(2, 4, 4)], [(3, 2, 9, 9)], "kernel is larger"),
-        (MaxPool2d((2, 2), (2, 2), (2, 0), (1, 1)), [(1, 4, 4)], [], "half of the kernel"),
-        (AvgPool2d((5, 5), (1, 1), (0, 0)), [(1, 4, 4)], [], "kernel is larger"),
-        (AdaptiveAvgPool2d((1, 1)), [(4,)], [], "dimensions"),
-        (Add(), [(1, 2, 2), (4,)], [], "differ in shape"),
-    ],
-)
-def test_shape_rules_refuse(
-    operation: Operation, inputs: list[Shape], tensors: list[Shape], words: str
-) -> None:
-    with pytest.raises(ModelError, match=words):
-        operation.output_shape(inputs, tensors)
-
-
-@pytest.mark.parametrize("stride", [(0, 1), (1, 5000), (1,), (1, 1, 1), (True, 1), (1.0, 1), None])
-def test_attributes_out_of_range(stride: object) -> None:
-    with pytest.raises(ModelError, match="attribute stride"):
-        Conv2d(stride=stride, padding=(0, 0), dilation=(1, 1))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

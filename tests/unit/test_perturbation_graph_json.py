@@ -6,11 +6,15 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from graphs import small_cnn
 
 from omnilytics.foundation.errors import MalformedError, ModelError, OmniLyticsError
 from omnilytics.perturbation.graph_json import decode_graph, encode_graph
+from omnilytics.perturbation.graph_schema import graph_schema
+
+VALIDATOR = jsonschema_rs.validator_for(graph_schema())
 
 
 def edited_graph(edit: Callable[[Any], object]) -> bytes:
@@ -28,6 +32,20 @@ def set_item(*path: object) -> Callable[[Any], object]:
         document[path[-2]] = path[-1]
 
     return edit
+
+
+MEANING = {
+    "weight does not fit",
+    "not made before",
+    "one name",
+    "another role",
+    "wrong number of dimensions",
+    "output has an impossible shape",
+    # To JSON Schema 2.0 is an integer like 2.
+    "canonical",
+    "not made of int.* 3.0",
+}
+"""Refusals of documents that are well formed."""
 
 
 @pytest.mark.parametrize(
@@ -61,7 +79,7 @@ def set_item(*path: object) -> Callable[[Any], object]:
         (set_item("tensors", 0, "shape", [2, 1, 3, 4]), ModelError, "weight does not fit"),
         (set_item("tensors", 0, "shape", [2, 9, 3, 3]), ModelError, "weight does not fit"),
         (set_item("tensors", 0, "shape", [2, 1, 3, -3]), ModelError, "impossible shape"),
-        (set_item("tensors", 0, "shape", [2, 1, 3, 3.0]), MalformedError, "not made of integers"),
+        (set_item("tensors", 0, "shape", [2, 1, 3, 3.0]), MalformedError, "not made of int.* 3.0"),
         (set_item("tensors", 0, "shape", ["2"]), MalformedError, "not made of integers"),
         (set_item("tensors", 0, "dtype", "float16"), MalformedError, "unknown field"),
         (set_item("tensors", 0, "role", "secret"), MalformedError, "role of tensor conv.weight"),
@@ -72,7 +90,7 @@ def set_item(*path: object) -> Callable[[Any], object]:
         (
             set_item("input", "shape", [1, 1 << 24, 1 << 24]),
             ModelError,
-            "impossible shape",
+            "output has an impossible shape",
         ),
         (set_item("input", "shape", [1] * 100), MalformedError, "too many entries"),
         (set_item("input", "kind", "words"), MalformedError, "kind is unknown"),
@@ -83,8 +101,11 @@ def set_item(*path: object) -> Callable[[Any], object]:
 def test_hostile_graph(
     edit: Callable[[Any], object], kind: type[OmniLyticsError], words: str
 ) -> None:
+    data = edited_graph(edit)
     with pytest.raises(kind, match=words):
-        decode_graph(edited_graph(edit))
+        decode_graph(data)
+    # What is wrong in itself the schema refuses as well; what does not fit the rest it cannot see.
+    assert VALIDATOR.is_valid(json.loads(data)) == (words in MEANING)
 
 
 @pytest.mark.parametrize(

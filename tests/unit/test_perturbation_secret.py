@@ -6,10 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import GRAPHS, linear_chain, mlp, outputs_and_gradients, random_weights, residual_cnn
+from graphs import (
+    GRAPHS,
+    linear_chain,
+    mlp,
+    outputs_and_gradients,
+    random_weights,
+    residual_cnn,
+    transformer,
+)
 from recovered import SeededRandomness
 
 from omnilytics.foundation.errors import MalformedError, ModelError
+from omnilytics.perturbation.draws import uniform_orthogonal
 from omnilytics.perturbation.gauge import analyse
 from omnilytics.perturbation.losses import Loss
 from omnilytics.perturbation.secret import Record, restore_secret, sample_secret
@@ -185,6 +194,23 @@ def test_pinned_parts_of_a_kept_secret_must_be_as_they_are() -> None:
         restore_secret(structure, changed(record, "orders", 0, np.arange(6)[::-1]))
     with pytest.raises(MalformedError, match="not of this model"):
         restore_secret(structure, changed(record, "scales", 2, np.full(3, 2.0)))
+
+
+def test_rotations_of_a_kept_secret_must_be_of_their_kind() -> None:
+    graph = transformer()
+    structure = analyse(graph)
+    secret = sample_secret(structure, SeededRandomness(4))
+    record, weights = secret.record(), random_weights(graph, dtype="float64")
+    again = restore_secret(structure, record)
+    for name, perturbed in secret.perturb(weights).items():
+        np.testing.assert_array_equal(again.perturb(weights)[name], perturbed)
+    kinds = [(each.keeps_ones, each.by_frequency) for each in structure.rotation_groups]
+    assert sorted(kinds) == [*[(False, False)] * 2, *[(False, True)] * 2, (True, False)]
+    for index, group in enumerate(structure.rotation_groups):
+        if group.keeps_ones or group.by_frequency:
+            other = uniform_orthogonal(group.channels, SeededRandomness(1))
+            with pytest.raises(MalformedError, match="not of this model"):
+                restore_secret(structure, changed(record, "rotations", index, other))
 
 
 def test_damaged_records_are_refused() -> None:
