@@ -58,7 +58,8 @@ def tables(found: dict[str, Any]) -> str:
             row["network"],
             f"{row['parameters']:,}",
             row["profile"],
-            *(_error(row["largest"].get(key)) for key in ("float64", "float32", "yardstick")),
+            _error(row["largest"].get("float64")),
+            *(_both(row, key) for key in ("float32", "yardstick", "kernels")),
         )
         for row in found["recovery"]
     )
@@ -72,7 +73,8 @@ def tables(found: dict[str, Any]) -> str:
         )
         for row in found["times"]
     )
-    headings = ("network", "parameters", "profile", "float64", "float32", "order of summation")
+    headings = ("network", "parameters", "profile", "float64")
+    headings += ("float32", "order of the batch", "other kernels")
     ways = ("setting", "way", "ms", "times PyTorch", "times PyTorch's best")
     return f"{found['machine']}\n\n{_table(headings, recovery)}\n\n{_table(ways, times)}"
 
@@ -82,6 +84,12 @@ def with_section(document: str, text: str) -> str:
     before, rest = document.split(BEGIN)
     after = rest.split(END)[1]
     return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
+def _both(row: dict[str, Any], key: str) -> str:
+    """Return median and largest."""
+    found = [_error(row[kind].get(key)) for kind in ("median", "largest")]
+    return ", ".join(each for each in found if each)
 
 
 def _error(value: float | None) -> str:

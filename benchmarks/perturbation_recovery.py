@@ -130,7 +130,8 @@ def measure_recovery(name: str, *, seeds: int, samples: int) -> list[dict[str, A
     subject = Subject.of(name)
     rows = []
     for profile in subject.profiles:
-        errors: dict[str, list[float]] = {"float64": [], "float32": [], "yardstick": []}
+        keys = ("float64", "float32", "yardstick", "kernels")
+        errors: dict[str, list[float]] = {key: [] for key in keys}
         for seed in range(seeds):
             subject.reseed(seed)
             batch = made_up_batch(name, samples, seed)
@@ -165,7 +166,12 @@ def _one_seed(
     one, other = (
         _of_module(subject.model.module, each, loss) for each in (batch, batch.take(order))
     )
-    return found | {"yardstick": worst_error(other, one)}
+    torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
+    try:
+        kernels = _of_module(subject.model.module, batch, loss)
+    finally:
+        torch.backends.mkldnn.set_flags(True)  # type: ignore[no-untyped-call]
+    return found | {"yardstick": worst_error(other, one), "kernels": worst_error(kernels, one)}
 
 
 def _recovered(

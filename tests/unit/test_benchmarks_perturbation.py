@@ -30,6 +30,7 @@ def test_gradients_come_back_as_exactly_as_their_type_allows(
         assert row["largest"]["float64"] < 1e-10
         assert row["median"]["float64"] <= row["largest"]["float64"]
         assert 1e-8 < row["largest"]["yardstick"] < 1e-4
+        assert 0 <= row["median"]["kernels"] <= row["largest"]["kernels"] < 1e-4
         if row["profile"] != "noise":
             assert row["largest"]["float32"] < 1e-5
 
@@ -68,9 +69,15 @@ def test_tables_have_a_row_for_every_measurement(monkeypatch: pytest.MonkeyPatch
     row = {"network": "mlp", "parameters": 2410, "profile": "noise"}
     found = {
         "machine": "here",
-        "recovery": [row | {"largest": {"float64": 0.0, "yardstick": 2e-7}}],
+        "recovery": [
+            row
+            | {
+                "largest": {"float64": 0.0, "yardstick": 2e-7, "kernels": 3e-7},
+                "median": {"yardstick": 1e-7, "kernels": 2e-7},
+            }
+        ],
         "times": [],
     }
     text = benchmark("perturbation", monkeypatch).tables(found)
     assert text.startswith("here\n\n| network |")
-    assert "| mlp | 2,410 | noise | 0 |  | 2.0e-07 |" in text
+    assert "| mlp | 2,410 | noise | 0 |  | 1.0e-07, 2.0e-07 | 2.0e-07, 3.0e-07 |" in text

@@ -1,8 +1,8 @@
 """Settings that work for the data sets at hand.
 
 Measured with Adam, test accuracy of the plain run: digits, cnn (3,818 parameters), 10 owners,
-0.967 to 0.989 over five seeds after 40 rounds; breast-cancer, mlp (1,058), 0.947 to 1.0. With the
-demo's 7 honest owners, over three seeds at least: see `docs/benchmarks.md`, "Training".
+0.967 to 0.989 over five seeds after 40 rounds; breast-cancer, mlp (1,058), 0.947 to 1.0. Every
+model with the demo's 7 honest owners: `docs/benchmarks.md`, "Training".
 """
 
 from __future__ import annotations
