@@ -177,6 +177,7 @@ def test_no_kill_loses_anything_or_makes_a_second_answer(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(postgres_cluster.why_not() is not None, reason=str(postgres_cluster.why_not()))
+@pytest.mark.long
 def test_no_kill_loses_anything_in_postgresql(tmp_path: Path) -> None:
     plans = (RECEIPT, WORDS, SETTLEMENT)
 
