@@ -19,14 +19,13 @@ from omnilytics.learning.carried import CarriedModel
 from omnilytics.learning.datasets import Batch
 from omnilytics.learning.gradients import compute_gradients
 from omnilytics.learning.models import MODELS, Takes, build_model
-from omnilytics.perturbation.artefact import NOTHING_FROZEN, Artefact
+from omnilytics.perturbation.artefact import Artefact
 from omnilytics.perturbation.gauge import GaugeStructure, analyse
 from omnilytics.perturbation.graph import Dtype, InputKind
 from omnilytics.perturbation.losses import Loss, loss_value
 from omnilytics.perturbation.profiles import Profile, ProfileName, messages
 from omnilytics.perturbation.round_secret import sample_round_secret
 from omnilytics.perturbation.secret import sample_secret
-from omnilytics.wire.hashing import content_hash
 
 Gradients = Mapping[str, NDArray[np.floating[Any]]]
 
@@ -158,7 +157,7 @@ def _one_seed(
     found = {}
     dtypes = [Dtype.FLOAT64] if profile.name is ProfileName.NOISE else list(Dtype)
     for dtype in dtypes:
-        artefact = plain_artefact(subject.model, dtype)
+        artefact = subject.model.artefact(dtype=dtype)
         plain = _by_parameters(subject, compute_gradients(artefact, batch, loss))
         got = _by_parameters(subject, _recovered(subject, artefact, profile, batch, loss, seed))
         found[dtype.value] = worst_error(got, plain)
@@ -186,14 +185,6 @@ def _recovered(
     secret = sample_secret(subject.structure, randomness, magnitude_bits=profile.magnitude_bits)
     artefact = replace(plain, weights=secret.perturb(plain.weights))
     return secret.recover(compute_gradients(artefact, batch, loss))
-
-
-def plain_artefact(model: CarriedModel, dtype: Dtype) -> Artefact:
-    """Return the network as it is, in a type."""
-    graph = replace(model.graph, dtype=dtype)
-    content = model.frozen_content(dtype)
-    frozen = NOTHING_FROZEN if content is None else content_hash(content)
-    return Artefact(graph, model.weights(dtype), frozen)
 
 
 def _by_parameters(subject: Subject, gradients: Gradients) -> Gradients:

@@ -19,7 +19,7 @@ from omnilytics.perturbation.interpreter import run_graph
 from omnilytics.perturbation.losses import Loss, loss_value
 from omnilytics.perturbation.profiles import ProfileName
 from omnilytics.perturbation.round_secret import sample_round_secret
-from perturbation_recovery import SeededBytes, Subject, made_up_batch, plain_artefact, profile_of
+from perturbation_recovery import SeededBytes, Subject, made_up_batch, profile_of
 
 _PARTS = (1, 2, 4, 8)
 _WARM_UP = 3
@@ -78,7 +78,7 @@ def _ways(subject: Subject, batch: Batch) -> dict[tuple[str, str], Callable[[], 
         (single, Dtype.FLOAT32, Loss.CROSS_ENTROPY),
         (double, Dtype.FLOAT64, Loss.MSE),
     ):
-        ways[key, "the interpreter, 1 part"] = _of_graph(plain_artefact(model, dtype), batch, loss)
+        ways[key, "the interpreter, 1 part"] = _of_graph(model.artefact(dtype=dtype), batch, loss)
     for name in ProfileName:
         key, loss = single, Loss.CROSS_ENTROPY
         if name is ProfileName.NOISE:

@@ -88,16 +88,14 @@ class CarriedModel:
             for name, values in state.items():
                 tensors[name].copy_(torch.from_numpy(np.array(values, dtype=np.float32)))
 
-    def artefact(self, secret: RoundSecret | None = None) -> Artefact:
-        """Return what is published with a secret; without one, the network as it is."""
-        graph = self.graph if secret is None else secret.published_graph
+    def artefact(
+        self, secret: RoundSecret | None = None, *, dtype: Dtype = Dtype.FLOAT32
+    ) -> Artefact:
+        """Return what is published with a secret; without one, the network as it is in a type."""
+        graph = replace(self.graph, dtype=dtype) if secret is None else secret.published_graph
         weights = self.weights(graph.dtype)
-        content = self.frozen_content(graph.dtype)
-        return Artefact(
-            graph,
-            weights if secret is None else secret.perturb(weights),
-            NOTHING_FROZEN if content is None else content_hash(content),
-        )
+        frozen = content_hash(encode_frozen(graph, weights)) if graph.frozen else NOTHING_FROZEN
+        return Artefact(graph, weights if secret is None else secret.perturb(weights), frozen)
 
     def frozen_content(self, dtype: Dtype = Dtype.FLOAT32) -> bytes | None:
         """Return the frozen weights as they are published once, or None where there are none."""

@@ -251,10 +251,12 @@ class ModelOwner:
 
     async def _publish_frozen(self, round_number: Round) -> None:
         """Give the committee the weights that never change, once in a process's life."""
+        if self._frozen_is_published:
+            return
         content = self.model.frozen_content(task_profile(self.view.specification).dtype)
-        if content is not None and not self._frozen_is_published:
+        if content is not None:
             await self._publish(self.view.task, round_number, content)
-            self._frozen_is_published = True
+        self._frozen_is_published = True
 
     async def _publish(self, task: TaskId, round_number: Round, content: bytes) -> None:
         """Give content to the committee; n - e servers must take it."""
