@@ -47,10 +47,8 @@ class CarriedModel:
         input_kind: InputKind = InputKind.NUMBERS,
     ) -> None:
         self.module = module
-        traced = trace_module(_on_cpu(module), input_shape, input_kind=input_kind)
-        self.graph: Graph = traced.graph
-        self._sources = traced.sources
-        self._momentum = traced.momentum
+        self._traced = trace_module(_on_cpu(module), input_shape, input_kind=input_kind)
+        self.graph: Graph = self._traced.graph
 
     def fresh_copy(self) -> Self:
         """Return the same of a copy of the module as it is now."""
@@ -60,15 +58,12 @@ class CarriedModel:
 
     def weights(self, dtype: Dtype = Dtype.FLOAT32) -> Tensors:
         """Return the tensors to be published, unperturbed, by name, in the graph's order."""
-        state = self.state()
-        return {
-            tensor.name: self._sources[tensor.name].value(state).astype(dtype.value)
-            for tensor in self.graph.tensors
-        }
+        return self._traced.weights(self.state(), dtype)
 
     def state(self) -> Tensors:
         """Return copies of the module's parameters and running statistics, by their names there."""
-        wanted = {name for source in self._sources.values() for name in source.parameters}
+        sources = self._traced.sources.values()
+        wanted = {name for source in sources for name in source.parameters}
         return {
             name: value.detach().cpu().numpy().copy()
             for name, value in self._tensors().items()
@@ -113,12 +108,9 @@ class CarriedModel:
         """
         wanted = {tensor.name: tensor.shape for tensor in self.graph.trained}
         check_names({name: value.shape for name, value in gradients.items()}, wanted)
-        state = self.state()
-        trained = [name for name, each in self.module.named_parameters() if each.requires_grad]
-        sums = {name: np.zeros(state[name].shape) for name in state}
-        for name, gradient in gradients.items():
-            self._sources[name].add_gradients(gradient.astype(np.float64), state, sums)
-        return {name: sums[name] for name in trained}
+        found = self._traced.parameter_gradients(gradients, self.state())
+        parameters = self.module.named_parameters()
+        return {name: found[name] for name, each in parameters if each.requires_grad}
 
     def statistics_after(self, differences: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Return the running statistics after a round, by the names of the module's buffers.
@@ -132,7 +124,8 @@ class CarriedModel:
         state = self.state()
         found: dict[str, FloatArray] = {}
         for name in wanted:  # in the graph's order, for a layer that is used more than once
-            buffer, momentum = str(self._sources[name].parameter), self._momentum[name]
+            buffer = str(self._traced.sources[name].parameter)
+            momentum = self._traced.momentum[name]
             batch = state[buffer] - differences[name]
             after = (1 - momentum) * found.get(buffer, state[buffer]) + momentum * batch
             is_variance = buffer.endswith("running_var")  # which rounding may take below 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
@@ -24,12 +25,13 @@ from omnilytics.learning.aten import (
     check_in_place,
     refuse,
 )
-from omnilytics.learning.folding import Source, TracedNode, fold
+from omnilytics.learning.folding import FloatArray, Reals, Source, TracedNode, fold
 from omnilytics.learning.layouts import View, by_heads, plain_numbers
 from omnilytics.learning.moves import recognise
 from omnilytics.learning.rotary import Rotation, base_of, find_rotations
 from omnilytics.learning.way_out import way_out
-from omnilytics.perturbation.graph import GRAPH_INPUT, Graph, InputKind, TensorRole
+from omnilytics.perturbation.artefact import Tensors
+from omnilytics.perturbation.graph import GRAPH_INPUT, Dtype, Graph, InputKind, TensorRole
 from omnilytics.perturbation.operations import Operation, Rotary, Shape
 
 _GET_ITEM = str(operator.getitem)
@@ -48,6 +50,22 @@ class Traced:
     graph: Graph
     sources: Mapping[str, Source]
     momentum: Mapping[str, float]
+
+    def weights(self, state: Mapping[str, FloatArray], dtype: Dtype) -> Tensors:
+        """Return the tensors to be published, from the module's parameters and buffers by name."""
+        return {
+            tensor.name: self.sources[tensor.name].value(state).astype(dtype.value)
+            for tensor in self.graph.tensors
+        }
+
+    def parameter_gradients(
+        self, gradients: Mapping[str, FloatArray], state: Mapping[str, FloatArray]
+    ) -> dict[str, Reals]:
+        """Return gradients by the names in `state` from those of the graph's trained tensors."""
+        sums = {name: np.zeros(value.shape) for name, value in state.items()}
+        for name, gradient in gradients.items():
+            self.sources[name].add_gradients(gradient.astype(np.float64), state, sums)
+        return sums
 
 
 @dataclass(frozen=True)

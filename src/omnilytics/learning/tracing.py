@@ -20,7 +20,7 @@ from torch.export import Dim, ExportedProgram
 from omnilytics.foundation.errors import ModelError
 from omnilytics.learning.layouts import SAMPLES
 from omnilytics.learning.reading import Reader, Traced
-from omnilytics.perturbation.graph import Graph, InputKind
+from omnilytics.perturbation.graph import Dtype, Graph, InputKind
 from omnilytics.perturbation.interpreter import run_graph
 
 _PROBE_SAMPLES = SAMPLES + 1
@@ -101,8 +101,8 @@ def _check_probe(module: nn.Module, traced: Traced) -> None:
     probe = probe_inputs(graph, _PROBE_SAMPLES)
     state = {name: value.detach().numpy() for name, value in module.state_dict().items()}
     weights = {
-        name: torch.from_numpy(np.asarray(source.value(state), dtype=np.float32))
-        for name, source in traced.sources.items()
+        name: torch.from_numpy(value)
+        for name, value in traced.weights(state, Dtype.FLOAT32).items()
     }
     trained = {tensor.name: weights[tensor.name].requires_grad_() for tensor in graph.trained}
     own = {name: each for name, each in module.named_parameters() if each.requires_grad}
@@ -120,11 +120,8 @@ def _check_probe(module: nn.Module, traced: Traced) -> None:
                 hint="hooks, randomness or state outside parameters cannot travel",
             )
         cotangent = torch.randn(want.shape)
-    found = _gradients(got, cotangent, trained)
-    sums = {name: np.zeros(value.shape) for name, value in state.items()}
-    for name, gradient in found.items():
-        traced.sources[name].add_gradients(gradient, state, sums)
-    _check_gradients(sums, _gradients(want, cotangent, own))
+    found = traced.parameter_gradients(_gradients(got, cotangent, trained), state)
+    _check_gradients(found, _gradients(want, cotangent, own))
 
 
 def _gradients(
