@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from omnilytics.client.drafting import draft_components
 from omnilytics.demo.market import DemoMarket
 from omnilytics.demo.terms import BOND_WEI, FEE_WEI, OPENING_FEE_WEI, REWARD_WEI, RISK_WEI
 from omnilytics.learning.calibration import Calibration, calibrate
-from omnilytics.perturbation.profiles import GAUGE, messages
+from omnilytics.perturbation.profiles import GAUGE
 from omnilytics.wire.task_specification import (
     ETHER_TOKEN,
     Admission,
     CommitteeMember,
-    Component,
     TaskSpecification,
-    TensorSlot,
     Windows,
 )
 
@@ -49,16 +48,6 @@ def calibrate_demo(market: DemoMarket) -> Calibration:
 def demo_specification(market: DemoMarket, calibration: Calibration) -> TaskSpecification:
     """Return the task that the model owner publishes."""
     options = market.options
-    components = tuple(
-        Component(
-            name=name,
-            tensors=tuple(
-                TensorSlot(name=tensor, shape=shape, scale=calibration.scales[tensor])
-                for tensor, shape in part.items()
-            ),
-        )
-        for name, part in messages(market.trainer.graph, GAUGE).items()
-    )
     named = market.servers if options.committee_mode == "named" else []
     members = tuple(
         CommitteeMember(
@@ -81,7 +70,7 @@ def demo_specification(market: DemoMarket, calibration: Calibration) -> TaskSpec
         errors=options.committee.errors,
         tests=WRAPAROUND_TESTS,
         fractional_bits=FRACTIONAL_BITS,
-        components=components,
+        components=draft_components(market.trainer.graph, GAUGE, calibration.scales),
         profile="gauge",
         input_shape=market.data.input_shape,
         preprocessing="standardised with the mean and deviation of the model owner's sample",
