@@ -19,6 +19,7 @@ from omnilytics.learning.carried import CarriedModel
 from omnilytics.learning.datasets import Batch
 from omnilytics.learning.gradients import compute_gradients
 from omnilytics.learning.models import MODELS, Takes, build_model
+from omnilytics.learning.public_randomness import PublicRandomness
 from omnilytics.perturbation.artefact import Artefact
 from omnilytics.perturbation.gauge import GaugeStructure, analyse
 from omnilytics.perturbation.graph import Dtype, InputKind
@@ -86,17 +87,6 @@ class Subject:
         """Give the network the weights of another seed."""
         state = _build(self.name, seed).state_dict()
         self.model.load_state({name: state[name].numpy() for name in self.model.state()})
-
-
-class SeededBytes:
-    """Seeded bytes: these secrets protect nothing."""
-
-    def __init__(self, seed: int) -> None:
-        self._draw = np.random.default_rng([seed, 4])
-
-    def bytes(self, count: int) -> bytes:
-        """Return `count` bytes."""
-        return self._draw.bytes(count)
 
 
 def shape_of(name: str) -> tuple[int, ...]:
@@ -177,7 +167,7 @@ def _recovered(
     subject: Subject, plain: Artefact, profile: Profile, batch: Batch, loss: Loss, seed: int
 ) -> Gradients:
     """Return the graph's gradients as they come back from a perturbed artefact of that type."""
-    model, randomness = subject.model, SeededBytes(seed)
+    model, randomness = subject.model, PublicRandomness(seed, 4)
     if profile.name is ProfileName.NOISE:
         noisy = sample_round_secret(model.graph, subject.structure, profile, randomness)
         sent = compute_gradients(model.artefact(noisy), batch, loss, profile)

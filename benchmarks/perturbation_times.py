@@ -13,13 +13,14 @@ from torch import nn
 
 from omnilytics.learning.datasets import Batch
 from omnilytics.learning.gradients import compute_gradients
+from omnilytics.learning.public_randomness import PublicRandomness
 from omnilytics.perturbation.artefact import Artefact
 from omnilytics.perturbation.graph import Dtype
 from omnilytics.perturbation.interpreter import run_graph
 from omnilytics.perturbation.losses import Loss, loss_value
 from omnilytics.perturbation.profiles import ProfileName
 from omnilytics.perturbation.round_secret import sample_round_secret
-from perturbation_recovery import SeededBytes, Subject, made_up_batch, profile_of
+from perturbation_recovery import Subject, made_up_batch, profile_of
 
 _PARTS = (1, 2, 4, 8)
 _WARM_UP = 3
@@ -125,6 +126,8 @@ def _of_owner(
     subject: Subject, batch: Batch, loss: Loss, name: ProfileName
 ) -> Callable[[], object]:
     profile = profile_of(name)
-    secret = sample_round_secret(subject.model.graph, subject.structure, profile, SeededBytes(0))
+    secret = sample_round_secret(
+        subject.model.graph, subject.structure, profile, PublicRandomness(0, 4)
+    )
     artefact = subject.model.artefact(secret)
     return lambda: compute_gradients(artefact, batch, loss, profile)

@@ -20,6 +20,7 @@ from omnilytics.learning.datasets import MarketData, load_market_data, owner_bat
 from omnilytics.learning.encoding import Layout
 from omnilytics.learning.gradients import compute_gradients
 from omnilytics.learning.models import build_model
+from omnilytics.learning.public_randomness import PublicRandomness
 from omnilytics.learning.training import OptimiserSettings, Trainer
 from omnilytics.perturbation.gauge import analyse
 from omnilytics.perturbation.losses import Loss
@@ -30,17 +31,6 @@ FRACTIONAL_BITS = (16, 22)
 OWNERS, BATCH, ROUNDS, SEEDS = 4, 64, 10, 10
 MAGNITUDE_BITS = (1, 2, 4, 8)
 NOISE_SCALES = (0.001, 0.01, 0.1, 1.0)
-
-
-class _Seeded:
-    """Seeded bytes: these secrets protect nothing."""
-
-    def __init__(self, seed: int) -> None:
-        self._draw = np.random.default_rng(seed)
-
-    def bytes(self, count: int) -> bytes:
-        """Return `count` bytes."""
-        return self._draw.bytes(count)
 
 
 @dataclass(frozen=True)
@@ -97,7 +87,7 @@ def _measure(trainer: Trainer, data: MarketData, profile: Profile) -> _Row:
     sizes = [_entries(part) for part in messages(trainer.graph, profile).values()]
     row = _Row([], {bits: [] for bits in FRACTIONAL_BITS})
     for seed in range(SEEDS):
-        secret = sample_round_secret(trainer.graph, structure, profile, _Seeded(seed))
+        secret = sample_round_secret(trainer.graph, structure, profile, PublicRandomness(seed))
         batch = owner_batch(data.shards[0], owner=0, round_number=seed + 1, size=BATCH, seed=1)
         sent = compute_gradients(trainer.artefact(secret), batch, trainer.loss, profile)
         exact = secret.recover(sent).gradients
@@ -107,7 +97,7 @@ def _measure(trainer: Trainer, data: MarketData, profile: Profile) -> _Row:
                 layout.flatten(sent),
                 components=sizes,
                 fractional_bits=bits,
-                randomness=_Seeded(seed),
+                randomness=PublicRandomness(seed),
             ).values
             mean = layout.mean_of_sum(rounded, fraction_bits=bits, accepted=1)
             back = secret.recover(mean).gradients

@@ -1,16 +1,15 @@
 """Choosing the published scales on the model owner's own sample, before a task is opened.
 
 Every component of an honest owner's scaled vector must have L2 norm at most 1, in every round, or
-all of it is shortened. Norms
-of gradients grow several-fold while a model learns (and most on data it has not seen), so a first
-batch is no guide. Here a copy is trained as the market would train it, on one half of the sample,
-and norms are measured on both halves in every round; then with the halves swapped. Rounds after
-the one with the lowest held-out loss do not count: from there on the copy overfits half a sample,
-as the market's model will not. The scale of a message is its largest norm seen, times one factor
-that puts a component's longest vector at 1 / `MARGIN`; under the profile's own secrets, since
-magnitudes and noise change norms. The bound limits what one owner can do to the
-mean, so room is not free. It is a forecast from a small sample, not a guarantee: a clipped vector
-is shortened, nothing else.
+all of it is shortened. Norms of gradients grow several-fold while a model learns (and most on data
+it has not seen), so a first batch is no guide. Here a copy is trained as the market would train it,
+on one half of the sample, and norms are measured on both halves in every round; then with the
+halves swapped. Rounds after the one with the lowest held-out loss do not count: from there on the
+copy overfits half a sample, as the market's model will not. The scale of a message is its largest
+norm seen, times one factor that puts a component's longest vector at 1 / `MARGIN`; under the
+profile's own secrets, since magnitudes and noise change norms. The bound limits what one owner can
+do to the mean, so room is not free. It is a forecast from a small sample, not a guarantee: a
+clipped vector is shortened, nothing else.
 
 Measured over eight seeds with 5 and 10 owners, 40 rounds, Adam, cross-entropy: the longest honest
 vector had norm 0.66 on average (0.92 at worst) for digits, 0.80 (1.00) for breast-cancer; none was
@@ -29,6 +28,7 @@ from omnilytics.foundation.errors import ConfigError, ModelError
 from omnilytics.learning.carried import CarriedModel
 from omnilytics.learning.datasets import Batch, owner_batch
 from omnilytics.learning.gradients import compute_gradients
+from omnilytics.learning.public_randomness import PublicRandomness
 from omnilytics.learning.training import Trainer, mean_gradients
 from omnilytics.perturbation.artefact import Artefact, Tensors
 from omnilytics.perturbation.gauge import analyse
@@ -39,7 +39,8 @@ from omnilytics.perturbation.round_secret import RoundSecret, sample_round_secre
 MARGIN = 1.25
 ROOM = 4.0
 _HELD_OUT_BATCHES = 8
-_MOST_OWNERS = 16
+MOST_OWNERS = 16
+"""No more are simulated in a round."""
 _SMALLEST_SHARE = 0.01
 _SMALLEST_SAMPLE = 4
 
@@ -89,11 +90,8 @@ def calibrate(
         ConfigError: If the sample is too small.
         ModelError: If a gradient is not finite, or all are zero.
     """
-    if len(sample) < _SMALLEST_SAMPLE:
-        raise ConfigError(
-            "the sample is too small", got=len(sample), want=f">= {_SMALLEST_SAMPLE} samples"
-        )
-    plan = _Plan(min(owners, _MOST_OWNERS), batch_size, rounds, seed, profile)
+    check_sample(sample)
+    plan = _Plan(min(owners, MOST_OWNERS), batch_size, rounds, seed, profile)
     halves = _halves(sample, seed)
     runs = [_measure(trainer, seen, unseen, plan) for seen, unseen in (halves, halves[::-1])]
     norms = np.concatenate([part for run in runs for part in run])
@@ -108,6 +106,14 @@ def calibrate(
         clipping_rate=float(np.mean(rates)),
         batches_measured=len(norms),
     )
+
+
+def check_sample(sample: Batch) -> None:
+    """Raise ConfigError unless a sample is large enough for a simulated training."""
+    if len(sample) < _SMALLEST_SAMPLE:
+        raise ConfigError(
+            "the sample is too small", got=len(sample), want=f">= {_SMALLEST_SAMPLE} samples"
+        )
 
 
 def scales_without_training(
@@ -135,9 +141,9 @@ def scales_without_training(
     Raises:
         ModelError: If a gradient is not finite, or all are zero.
     """
-    simulated = _Simulated(model, loss, profile, seed)
+    simulated = _Simulated(model, profile, seed)
     norms = []
-    for owner in range(_MOST_OWNERS):
+    for owner in range(MOST_OWNERS):
         batch = owner_batch(sample, owner=owner, round_number=0, size=batch_size, seed=seed)
         artefact = model.artefact(simulated.secret())
         norms.append(_norms(compute_gradients(artefact, batch, loss, profile)))
@@ -185,16 +191,13 @@ class _Parts:
 class _Simulated:
     """Secrets for simulated rounds: they protect nothing and follow from the public seed."""
 
-    def __init__(self, model: CarriedModel, loss: Loss, profile: Profile, seed: int) -> None:
-        self._model, self.loss, self._profile = model, loss, profile
+    def __init__(self, model: CarriedModel, profile: Profile, seed: int) -> None:
+        self._graph, self._profile = model.graph, profile
         self._structure = analyse(model.graph)
-        self._generator = np.random.default_rng([seed, 3])
-
-    def bytes(self, count: int) -> bytes:
-        return self._generator.bytes(count)
+        self._randomness = PublicRandomness(seed, 3)
 
     def secret(self) -> RoundSecret:
-        return sample_round_secret(self._model.graph, self._structure, self._profile, self)
+        return sample_round_secret(self._graph, self._structure, self._profile, self._randomness)
 
 
 def _halves(sample: Batch, seed: int) -> tuple[Batch, Batch]:
@@ -215,7 +218,7 @@ class _Plan:
 def _measure(trainer: Trainer, seen: Batch, unseen: Batch, plan: _Plan) -> tuple[Norms, Norms]:
     """Train a copy on `seen`; return the norms on it and on `unseen`, (vectors, tensors) each."""
     copied = trainer.fresh_copy()
-    simulated = _Simulated(copied, copied.loss, plan.profile, plan.seed)
+    simulated = _Simulated(copied, plan.profile, plan.seed)
     on_seen: list[list[list[float]]] = []
     on_unseen: list[list[list[float]]] = []
     losses: list[float] = []

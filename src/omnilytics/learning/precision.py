@@ -25,7 +25,8 @@ from omnilytics.algebra.fixed_point import (
     MIN_FRACTIONAL_BITS,
     check_parameters,
 )
-from omnilytics.foundation.errors import ConfigError, UsageError
+from omnilytics.foundation.errors import UsageError
+from omnilytics.learning.calibration import MOST_OWNERS, check_sample
 from omnilytics.learning.datasets import Batch, owner_batch
 from omnilytics.learning.encoding import FloatArray, Vector
 from omnilytics.learning.gradients import compute_gradients
@@ -39,8 +40,6 @@ FINEST = 1e-4
 """Relative error that is small enough whatever the sampling noise."""
 MOMENTS = 5
 """Moments of a training at which gradients are measured."""
-_MOST_OWNERS = 16
-_SMALLEST_SAMPLE = 4
 
 Gradients = Mapping[str, FloatArray]
 BITS = range(MIN_FRACTIONAL_BITS, MAX_FRACTIONAL_BITS + 1)
@@ -122,11 +121,8 @@ def forecast_precision(
     Raises:
         ConfigError: If the sample is too small.
     """
-    if len(sample) < _SMALLEST_SAMPLE:
-        raise ConfigError(
-            "the sample is too small", got=len(sample), want=f">= {_SMALLEST_SAMPLE} samples"
-        )
-    simulated = max(2, min(owners, _MOST_OWNERS))
+    check_sample(sample)
+    simulated = max(2, min(owners, MOST_OWNERS))
     moments = [
         _Moment.of(gradients, scales, owners)
         for gradients in _gradients(trainer, sample, simulated, batch_size, rounds, seed)

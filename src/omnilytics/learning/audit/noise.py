@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from omnilytics.foundation.errors import ModelError
 from omnilytics.learning.audit.function import FunctionSeen, compare_function
-from omnilytics.learning.audit.structure import NotApplicable, Order, PublicRandomness, Reals
+from omnilytics.learning.audit.structure import NotApplicable, Order, Reals
 from omnilytics.learning.audit.subject import Subject, as_torch
 from omnilytics.learning.labels import fitting_labels
+from omnilytics.learning.public_randomness import PublicRandomness
 from omnilytics.perturbation import profiles
 from omnilytics.perturbation.artefact import Tensors
 from omnilytics.perturbation.gauge import analyse

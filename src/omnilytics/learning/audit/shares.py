@@ -12,8 +12,9 @@ import numpy as np
 
 from omnilytics.algebra.field import FieldVector
 from omnilytics.algebra.fixed_point import from_field, to_field
-from omnilytics.learning.audit.structure import PublicRandomness, Reals
+from omnilytics.learning.audit.structure import Reals
 from omnilytics.learning.audit.subject import Subject, mean_gradient
+from omnilytics.learning.public_randomness import PublicRandomness
 from omnilytics.sharing.committee import DEFAULT, Committee
 from omnilytics.sharing.interpolation import interpolate_vectors_at_zero
 from omnilytics.sharing.shamir import SEED_BYTES, share_submission

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from omnilytics.learning.public_randomness import PublicRandomness
 from omnilytics.perturbation.gauge import AxisGauge, TensorGauge, analyse
 from omnilytics.perturbation.graph import Graph
 from omnilytics.perturbation.secret import GaugeSecret, sample_secret
@@ -23,17 +24,6 @@ Reals = NDArray[np.float64]
 
 class NotApplicable(Exception):  # noqa: N818 - no error: it ends an attack with the reason
     """An attack that does not apply to a network; its text says why."""
-
-
-class PublicRandomness:
-    """Seeded bytes, for an audit that can be repeated; never for a secret that protects."""
-
-    def __init__(self, *seed: int) -> None:
-        self._draw = np.random.default_rng(seed)
-
-    def bytes(self, count: int) -> bytes:
-        """Return the next `count` bytes."""
-        return self._draw.bytes(count)
 
 
 @dataclass(frozen=True)
