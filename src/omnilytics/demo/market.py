@@ -27,12 +27,11 @@ from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Address, Round, Wei
 from omnilytics.learning.datasets import (
     Batch,
-    Layout,
     MarketData,
     load_market_data,
     owner_batch,
 )
-from omnilytics.learning.models import MODELS, Takes, build_model
+from omnilytics.learning.models import build_model, layout_for
 from omnilytics.learning.training import OptimiserSettings, Trainer
 from omnilytics.perturbation.losses import Loss
 from omnilytics.roles.data_owner import DataOwner
@@ -92,9 +91,6 @@ class DemoMarket:
         self.chain.close()
 
 
-_LAYOUTS = {Takes.ANY: Layout.FLAT, Takes.SEQUENCES: Layout.ROWS}
-
-
 def _make_trainer(options: DemoOptions, data: MarketData) -> Trainer:
     """Return the model to be trained, the same for the same seed."""
     module = build_model(
@@ -127,7 +123,7 @@ def set_up_market(options: DemoOptions, folder: Path) -> DemoMarket:
         options.dataset,
         owners=options.owners,
         seed=options.seed,
-        layout=_LAYOUTS.get(MODELS[options.model].takes, Layout.OWN),
+        layout=layout_for(options.model),
     )
     trainer = _make_trainer(options, data)
     model_owner = ModelOwner(

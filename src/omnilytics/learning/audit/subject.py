@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from omnilytics.learning.carried import CarriedModel, Module
-from omnilytics.learning.datasets import Batch, Layout, load_market_data
+from omnilytics.learning.datasets import Batch, load_market_data
 from omnilytics.learning.labels import fitting_labels
-from omnilytics.learning.models import MODELS, Takes, build_model
+from omnilytics.learning.models import build_model, layout_for
 from omnilytics.learning.presets import models_for, preset_for
 from omnilytics.learning.user_data import collect
 from omnilytics.perturbation.artefact import Tensors
@@ -61,9 +61,6 @@ class Subject:
         return replace(self, weights=weights)
 
 
-_LAYOUTS = {Takes.ANY: Layout.FLAT, Takes.SEQUENCES: Layout.ROWS}
-
-
 def preset_subject(dataset: str, *, seed: int, model: str | None = None) -> Subject:
     """Return a preset's network as it is before training, and its owners' data.
 
@@ -71,8 +68,7 @@ def preset_subject(dataset: str, *, seed: int, model: str | None = None) -> Subj
         ConfigError: There is no such preset.
     """
     preset = preset_for(dataset, model or models_for(dataset)[0])
-    layout = _LAYOUTS.get(MODELS[preset.model].takes, Layout.OWN)
-    data = load_market_data(dataset, owners=1, seed=seed, layout=layout)
+    data = load_market_data(dataset, owners=1, seed=seed, layout=layout_for(preset.model))
     network = build_model(
         preset.model, input_shape=data.input_shape, outputs=data.classes, seed=seed
     )

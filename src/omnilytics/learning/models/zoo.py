@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from omnilytics.foundation.errors import ConfigError, ModelError
+from omnilytics.learning.datasets import Layout
 from omnilytics.learning.models.lora import with_adapters
 from omnilytics.learning.models.mobile import mobilenet
 from omnilytics.learning.models.residual import group_norm, resnet18, resnet20
@@ -38,6 +39,7 @@ class Takes(StrEnum):
 
 
 _RANKS = {Takes.IMAGES: 3, Takes.SEQUENCES: 2, Takes.TOKENS: 1}
+_LAYOUTS = {Takes.ANY: Layout.FLAT, Takes.SEQUENCES: Layout.ROWS}
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ MODELS: dict[str, ModelKind] = {
     "language-model": ModelKind(Takes.TOKENS, _language_model),
 }
 MODEL_NAMES = tuple(MODELS)
+
+
+def layout_for(name: str) -> Layout:
+    """Return how a data set's samples are given to a network of this name."""
+    return _LAYOUTS.get(MODELS[name].takes, Layout.OWN)
 
 
 def build_model(name: str, *, input_shape: tuple[int, ...], outputs: int, seed: int) -> nn.Module:
