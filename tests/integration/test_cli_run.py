@@ -6,7 +6,6 @@ when all of them wait (client_world). The same by real processes: tests/e2e/test
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_world import AccountFiles, CommandWorld, command_world, fails
-from client_world import Conductor, client_world
+from client_world import Conductor, client_world, in_threads
 from safetensors.numpy import load_file
 
 from omnilytics.cli.main import application
@@ -47,24 +46,6 @@ def typed(account: AccountFiles, *arguments: str) -> Callable[[], None]:
         assert not code, arguments
 
     return run
-
-
-def at_once(*works: Callable[[], None]) -> None:
-    problems: list[BaseException] = []
-
-    def guarded(work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as error:
-            problems.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(240)
-    assert not problems, problems
-    assert not any(thread.is_alive() for thread in threads)
 
 
 def interrupted_once(train: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +112,7 @@ def test_a_task_by_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 )
                 for owner in owners
             ]
-            at_once(lambda: interrupted_once(train, monkeypatch), *submits)
+            in_threads(lambda: interrupted_once(train, monkeypatch), *submits)
             check_result(commands, buyer, owners)
 
 
