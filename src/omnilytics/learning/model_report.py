@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import lgamma, log, prod, sqrt
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -177,13 +177,12 @@ def _group_report(kind: str, index: int, label: str, structure: GaugeStructure) 
     if kind == "O":
         order = structure.order_groups[index]
         hidden = None if order.pinned or order.channels == 1 else "any order"
-        bits = lgamma(order.channels + 1) / log(2) if hidden else 0.0
-        return GroupReport(label, order.channels, hidden, order.why if order.pinned else "", bits)
+        why = order.why if order.pinned else ""
+        return GroupReport(label, order.channels, hidden, why, order.bits)
     if kind == "S":
         scale = structure.scale_groups[index]
         hidden = "signs" if scale.signed else None
-        bits = float(scale.channels) if scale.signed else 0.0
-        return GroupReport(label, scale.channels, hidden, scale.why, bits)
+        return GroupReport(label, scale.channels, hidden, scale.why, scale.bits)
     return _rotation(label, structure.rotation_groups[index])
 
 

@@ -29,6 +29,11 @@ class ScaleGroup:
     why: str = ""
     """What restricts it most, for people."""
 
+    @property
+    def bits(self) -> float:
+        """log2 of the number of signs."""
+        return float(self.channels) if self.signed else 0.0
+
 
 @dataclass(frozen=True)
 class OrderGroup:
@@ -37,6 +42,11 @@ class OrderGroup:
     channels: int
     pinned: bool
     why: str = ""
+
+    @property
+    def bits(self) -> float:
+        """log2 of the number of orders."""
+        return 0.0 if self.pinned else lgamma(self.channels + 1) / log(2)
 
 
 @dataclass(frozen=True)
@@ -99,9 +109,8 @@ class GaugeStructure:
 
     def secret_bits(self) -> float:
         """Return log2 of the number of signs and orders (no strength; rotations not counted)."""
-        signs = sum(group.channels for group in self.scale_groups if group.signed)
-        orders = sum(lgamma(group.channels + 1) for group in self.order_groups if not group.pinned)
-        return signs + orders / log(2)
+        signs = sum(group.bits for group in self.scale_groups)
+        return signs + sum(group.bits for group in self.order_groups)
 
 
 def analyse(graph: Graph) -> GaugeStructure:
