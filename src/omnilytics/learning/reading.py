@@ -6,7 +6,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -243,16 +243,13 @@ class Reader:
         keep_layout: bool = False,
     ) -> View:
         """Add a node of the graph; with `keep_layout`, of the layout of its first input."""
-        assert self._current is not None
         try:
             shape = operation.output_shape(
                 [each.shape for each in inputs], [self._shapes[each.name] for each in tensors]
             )
         except ModelError as error:
-            refuse(
-                self._current, f"does not fit: {error.message}", error.hint or f"want {error.want}"
-            )
-        name = self._fresh_name(self._current.name)
+            self._refuse(f"does not fit: {error.message}", error.hint or f"want {error.want}")
+        name = self._fresh_name()
         sources = tuple(Source(each.name) for each in tensors)
         node = TracedNode(name, operation, tuple(each.source for each in inputs), sources)
         self._nodes.append(node)
@@ -272,9 +269,7 @@ class Reader:
         if key not in self._moved:
             moves = recognise(view)
             if moves is None:
-                assert self._current is not None
-                refuse(
-                    self._current,
+                self._refuse(
                     f"reads entries of {view.source} in an order that no operation has",
                     "flatten, slices of channels, pixels or tokens, heads of attention",
                 )
@@ -288,16 +283,12 @@ class Reader:
         """Return the value whose heads stand in a tensor (B, h, T, d), and h."""
         features = view.head_features()
         if features is None:
-            assert self._current is not None
-            refuse(self._current, "reads something that is not laid out as heads", "(B, h, T, d)")
+            self._refuse("reads something that is not laid out as heads", "(B, h, T, d)")
         heads, size = features.shape
         first = int(features[0, 0])
         wanted = torch.arange(first, first + heads * size).reshape(heads, size)
         if not torch.equal(features, wanted):
-            assert self._current is not None
-            refuse(
-                self._current, "has heads whose features are scattered", "one head after another"
-            )
+            self._refuse("has heads whose features are scattered", "one head after another")
         if heads * size == view.shape[1]:
             return View(view.source, view.shape), heads
         numbers = plain_numbers(view.shape)[..., first : first + heads * size]
@@ -337,7 +328,16 @@ class Reader:
             return value.content
         return value if isinstance(value, Tensor) else None
 
-    def _fresh_name(self, base: str) -> str:
+    def _under_way(self) -> fx.Node:
+        assert self._current is not None, "rules run for a call"
+        return self._current
+
+    def _refuse(self, why: str, hint: str) -> NoReturn:
+        """Refuse the call under way."""
+        refuse(self._under_way(), why, hint)
+
+    def _fresh_name(self) -> str:
+        base = self._under_way().name
         name, count = base, 1
         while name in self._value_shapes:
             count += 1
