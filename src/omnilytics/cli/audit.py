@@ -91,11 +91,10 @@ def _own(reference: str | None, source: SourceOptions, loss: str, seed: int) -> 
     from omnilytics.cli.training import Training
     from omnilytics.foundation.errors import UsageError
     from omnilytics.learning.audit.subject import own_subject
-    from omnilytics.perturbation.losses import Loss
+    from omnilytics.perturbation.losses import read_loss
 
     if reference is None:
         raise UsageError("data without a model", want="--model MODULE:FUNCTION, or neither")
-    if loss not in set(Loss):
-        raise UsageError("unknown loss", got=loss[:40], want=" or ".join(Loss))
+    chosen = read_loss(loss)
     network = Training(model=reference, optimiser="adam", learning_rate=0.0).make_model()
-    return own_subject(network, read_samples(source), loss=Loss(loss), seed=seed)
+    return own_subject(network, read_samples(source), loss=chosen, seed=seed)

@@ -53,11 +53,12 @@ def calibrate(
     """
     with reported_errors(as_json=json):
         from omnilytics.cli.training import Training
-        from omnilytics.client.buyer import MOST_SAMPLES, read_loss
+        from omnilytics.client.buyer import MOST_SAMPLES
         from omnilytics.learning import calibration
         from omnilytics.learning.precision import forecast_precision
         from omnilytics.learning.training import OptimiserSettings, Trainer
         from omnilytics.learning.user_data import collect
+        from omnilytics.perturbation.losses import read_loss
 
         network = Training(model=model, optimiser=optimiser, learning_rate=learning_rate)
         sample = collect(read_samples(source), most=MOST_SAMPLES)

@@ -24,7 +24,7 @@ from omnilytics.learning.datasets import Batch
 from omnilytics.learning.training import OptimiserSettings, Trainer
 from omnilytics.learning.user_data import collect
 from omnilytics.perturbation.graph import InputKind
-from omnilytics.perturbation.losses import Loss
+from omnilytics.perturbation.losses import read_loss
 from omnilytics.perturbation.profiles import Profile
 from omnilytics.roles import model_owner as role
 from omnilytics.roles.task_view import chain_terms
@@ -295,14 +295,6 @@ class ModelOwner(Closing):
             lock.release()
             raise
         self._locks.append(lock)
-
-
-def read_loss(name: str) -> Loss:
-    """Return the loss of a name; raises UsageError."""
-    try:
-        return Loss(name)
-    except ValueError:
-        raise UsageError("unknown loss", got=name, want=" or ".join(Loss)) from None
 
 
 def read_input_kind(name: str) -> InputKind:

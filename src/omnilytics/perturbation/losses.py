@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from omnilytics.foundation.errors import UsageError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -15,6 +17,14 @@ class Loss(StrEnum):
     CROSS_ENTROPY = "cross_entropy"
     MSE = "mse"
     BINARY_CROSS_ENTROPY = "binary_cross_entropy"
+
+
+def read_loss(name: str) -> Loss:
+    """Return the loss of a name; raises UsageError."""
+    try:
+        return Loss(name)
+    except ValueError:
+        raise UsageError("unknown loss", got=str(name)[:40], want=" or ".join(Loss)) from None
 
 
 def loss_value(loss: Loss, outputs: Tensor, labels: Tensor) -> Tensor:
