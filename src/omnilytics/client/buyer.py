@@ -237,8 +237,7 @@ class ModelOwner(Closing):
         old: TaskSpecification | None,
     ) -> tuple[dict[str, float], float | None]:
         if old is not None:
-            slots = (slot for component in old.components for slot in component.tensors)
-            return {slot.name: slot.scale for slot in slots}, None
+            return old.scales, None
         if "scales" in terms:
             return dict(terms["scales"]), None
         loss, size = read_loss(terms["loss"]), terms["batch_size"]

@@ -136,15 +136,6 @@ def _room(magnitude_bits: int) -> float:
     return 4.0**magnitude_bits
 
 
-def published_scales(specification: TaskSpecification) -> dict[str, float]:
-    """Return the scale of every tensor that a task has."""
-    return {
-        slot.name: slot.scale
-        for component in specification.components
-        for slot in component.tensors
-    }
-
-
 def inspect_artefact(
     artefact: Artefact,
     scales: Mapping[str, float],

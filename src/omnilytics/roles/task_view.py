@@ -221,9 +221,9 @@ def task_profile(specification: TaskSpecification) -> Profile:
 
 def task_layout(specification: TaskSpecification) -> Layout:
     """Return where each tensor lies in the shared vector, from the task specification."""
-    tensors = [tensor for component in specification.components for tensor in component.tensors]
+    slots = specification.slots
     return Layout(
-        names=tuple(tensor.name for tensor in tensors),
-        shapes=tuple(tensor.shape for tensor in tensors),
-        scales=tuple(tensor.scale for tensor in tensors),
+        names=tuple(slot.name for slot in slots),
+        shapes=tuple(slot.shape for slot in slots),
+        scales=tuple(slot.scale for slot in slots),
     )

@@ -208,6 +208,16 @@ class TaskSpecification(Record):
         return sum(component.size for component in self.components)
 
     @property
+    def slots(self) -> tuple[TensorSlot, ...]:
+        """The tensors of all components, in the order in which they are shared."""
+        return tuple(slot for component in self.components for slot in component.tensors)
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """The published scale of every tensor, by name."""
+        return {slot.name: slot.scale for slot in self.slots}
+
+    @property
     def component_sizes(self) -> tuple[int, ...]:
         """Number of entries of each component."""
         return tuple(component.size for component in self.components)

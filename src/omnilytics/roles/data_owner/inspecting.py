@@ -14,7 +14,6 @@ from omnilytics.learning.inspection import (
     Level,
     inspect_artefact,
     inspect_terms,
-    published_scales,
     refuse_risks,
 )
 from omnilytics.perturbation.artefact import Artefact, decode_artefact, frozen_hash_of
@@ -156,5 +155,5 @@ async def _model_findings(
 def _inspect(view: TaskView, artefact: Artefact, samples: Batch | None = None) -> list[Finding]:
     task = view.specification
     return inspect_artefact(
-        artefact, published_scales(task), magnitude_bits=task.magnitude_bits, samples=samples
+        artefact, task.scales, magnitude_bits=task.magnitude_bits, samples=samples
     )
