@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from itertools import pairwise
 from operator import add
 
 import numpy as np
@@ -36,7 +37,7 @@ def test_the_ranges_add_up(cuts: tuple[int, ...]) -> None:
     ends = [0, *cuts, STATEMENT.dimension]
     parts: list[Partial] = [
         evaluate_part(STATEMENT, share, JOINT, challenge, first, stop)
-        for first, stop in zip(ends, ends[1:], strict=False)
+        for first, stop in pairwise(ends)
     ]
     word = finish(STATEMENT, share, reduce(add, parts), challenge)
     assert word == evaluate(STATEMENT, share, JOINT, challenge)

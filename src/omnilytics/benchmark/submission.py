@@ -15,10 +15,11 @@ from omnilytics.foundation.errors import UsageError
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import PackageBuilder, check_package, compute_word
+from omnilytics.protocol.package import check_package, compute_word
+from omnilytics.protocol.package_builder import PackageBuilder, Packages
 from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.sharing.committee import OFFERED
-from omnilytics.transport.hpke import HpkeKey, open_package, seal_package
+from omnilytics.transport.hpke import HpkeKey, open_package, seal_package, sealed_chunks
 from omnilytics.validity.challenge import Challenge
 from omnilytics.validity.statement import Statement
 from omnilytics.wire.eip712 import Domain
@@ -39,8 +40,8 @@ class _Bench:
     hpke_keys: list[HpkeKey]
     vector: FloatVector
 
-    def protect(self) -> list[SealedPackage]:
-        """Quantise, share, prove, hash and seal for all servers."""
+    def packages(self) -> Packages:
+        """Quantise, share, prove and hash; the packages are made when they are asked for."""
         randomness = SystemRandomness()
         rounded = round_vector(
             self.vector,
@@ -49,9 +50,19 @@ class _Bench:
             randomness=randomness,
         )
         builder = PackageBuilder(self.parameters, self.context, self.key, randomness)
+        return builder.build(rounded.values)
+
+    def protect(self) -> int:
+        """Do all that, and seal for all servers; return the bytes of the sealed chunks."""
+        keys = [key.public for key in self.hpke_keys]
+        chunks = sealed_chunks(self.packages(), keys, self.context)
+        return sum(len(chunk) for _, chunk in chunks)
+
+    def sealed(self) -> list[SealedPackage]:
+        """Return sealed packages for all servers."""
         return [
             seal_package(package, key.public, self.context)
-            for package, key in zip(builder.build(rounded.values), self.hpke_keys, strict=True)
+            for package, key in zip(self.packages(), self.hpke_keys, strict=True)
         ]
 
     def check(self, sealed: SealedPackage, challenge: Challenge) -> Hash32:
@@ -67,7 +78,7 @@ def protect(dimensions: list[int], *, servers: int, repeats: int) -> list[dict[s
     rows = []
     for dimension in dimensions:
         bench = _bench(dimension, servers)
-        sent = sum(len(package.encode()) for package in bench.protect())
+        sent = sum(len(package.encode()) for package in bench.sealed())
         row = measure(
             "protect",
             bench.protect,
@@ -85,7 +96,7 @@ def check(dimensions: list[int], *, servers: int, repeats: int) -> list[dict[str
     rows = []
     for dimension in dimensions:
         bench = _bench(dimension, servers)
-        sealed = bench.protect()[-1]
+        sealed = bench.sealed()[-1]
         challenge = Challenge(bench.parameters.statement, SystemRandomness().bytes(32))
         row = measure(
             "check",

@@ -58,10 +58,10 @@ def project(
 ) -> npt.NDArray[np.int64]:
     """Return Y_k = <Z_k, values> for every test, for entries of at most 2^24."""
     kernel = kernels.current()
-    small = values.astype(np.int32)
     sums = np.zeros(statement.tests, dtype=np.int64)
     for start, tests in blocks_of_tests(statement, joint_randomness):
-        sums += kernel.projections(tests, small[start : start + len(tests)])
+        small = values[start : start + len(tests)].astype(np.int32)
+        sums += kernel.projections(tests, small)
     return sums
 
 
