@@ -213,6 +213,26 @@ def test_from_signed(values: list[int]) -> None:
 
 
 @given(
+    st.lists(
+        st.one_of(st.integers(-(2**25), 2**25), st.integers(-(2**63), 2**63 - 1)), max_size=70
+    ),
+    st.sampled_from((0, 2**16, 2**24, 2**25)),
+)
+@settings(deadline=None)
+def test_squared_norm(values: list[int], limit: int) -> None:
+    vector = np.array(values, dtype=np.int64)
+    assert FAST.squared_norm(vector, limit) == SLOW.squared_norm(vector, limit)
+
+
+def test_squared_norm_of_the_largest_entries() -> None:
+    for extreme in (2**25, -(2**25)):
+        vector = np.full(20_000, extreme, dtype=np.int64)
+        assert FAST.squared_norm(vector, 2**25) == 20_000 * 2**50
+        vector[12_345] = 2**25 + 1
+        assert FAST.squared_norm(vector, 2**25) is None
+
+
+@given(
     st.lists(st.tuples(st.floats(-(2.0**24), 2.0**24), st.integers(0, 2**64 - 1)), max_size=70),
     st.floats(0.0, 1.0),
 )

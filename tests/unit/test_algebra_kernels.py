@@ -26,8 +26,8 @@ for name in ("_multiply_loop", "_axpy_loop", "_inner_product_loop", "_sum_of_squ
 for name in ("_add_loop", "_subtract_loop"):
     (text,) = getattr(fast, name).inspect_asm().values()
     wide[name] = len(re.findall(r"vp(?:add|sub)q.*%[yz]mm", text))
-(text,) = fast._bit_sums_loop.inspect_asm().values()
-wide["_bit_sums_loop"] = len(re.findall(r"vpaddw.*%[yz]mm", text))
+(text,) = fast._projections_loop.inspect_asm().values()
+wide["_projections_loop"] = len(re.findall(r"vpaddw.*%[yz]mm", text))
 print(json.dumps({"avx2": bool(llvm.get_host_cpu_features().get("avx2")), "wide": wide}))
 """
 

@@ -35,7 +35,6 @@ MAX_FRACTIONAL_BITS: Final = 24
 _MAX_ATTEMPTS: Final = 64
 _BLOCK: Final = 8192
 """Entries handled at a time, in the processor's cache."""
-_NORM_CHUNK: Final = 4096  # 2^12 squares below 2^50 stay below 2^62
 
 
 @dataclass(frozen=True)
@@ -124,13 +123,20 @@ def round_vector(
     raise UsageError("rounding exceeded the norm bound again and again")
 
 
-def squared_norms(values: IntegerVector, components: Sequence[int]) -> list[int]:
-    """Return each component's exact sum of squares; entries below 2^25 in absolute value."""
+def squared_norms(
+    values: IntegerVector, components: Sequence[int], limit: int = 1 << 25
+) -> list[int]:
+    """Return each component's exact sum of squares.
+
+    Raises:
+        UsageError: If an entry exceeds the limit, at most 2^25, in absolute value.
+    """
     norms, start = [], 0
     for length in components:
-        part = values[start : start + length]
-        chunks = (part[i : i + _NORM_CHUNK] for i in range(0, length, _NORM_CHUNK))
-        norms.append(sum(int(np.dot(chunk, chunk)) for chunk in chunks))
+        norm = kernels.current().squared_norm(values[start : start + length], limit)
+        if norm is None:
+            raise UsageError("an entry exceeds the norm bound", want=f"at most {limit}")
+        norms.append(norm)
         start += length
     return norms
 

@@ -68,10 +68,7 @@ def project(
 def _checked_norms(statement: Statement, values: IntegerVector) -> list[int]:
     if values.shape != (statement.dimension,):
         raise UsageError("vector of wrong length", got=values.shape, want=statement.dimension)
-    limit = 1 << statement.fractional_bits
-    if int(values.max()) > limit or int(values.min()) < -limit:  # before squares could overflow
-        raise UsageError("an entry exceeds the norm bound", want=f"at most {limit}")
-    norms = squared_norms(values, statement.components)
+    norms = squared_norms(values, statement.components, 1 << statement.fractional_bits)
     for component, norm in enumerate(norms):
         if norm > statement.norm_bound:
             raise UsageError(

@@ -114,6 +114,15 @@ class Kernels(Protocol):
         """Write signed integers, each above -p and below 2^63, as field elements to `out`."""
         ...
 
+    def squared_norm(self, values: npt.NDArray[np.int64], limit: int) -> int | None:
+        """Return the exact sum of values_i^2, or None if a value exceeds the limit.
+
+        Args:
+            values: Any integers.
+            limit: Largest absolute value, at most 2^25.
+        """
+        ...
+
     def round_stochastically(
         self,
         vector: npt.NDArray[np.float64],

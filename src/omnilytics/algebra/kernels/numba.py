@@ -331,6 +331,18 @@ def _from_signed_loop(values, out):  # type: ignore[no-untyped-def]
         out[i] = np.uint64(value) - (_EPSILON if value < 0 else _ZERO)  # 2^64 - epsilon = p
 
 
+@njit(types.Tuple((types.int64, types.int64, types.uint64))(_INTEGERS), cache=True, nogil=True)  # type: ignore[no-untyped-call]
+def _extent_loop(values):  # type: ignore[no-untyped-def]
+    """Return the least and largest value, and the sum of squares of the low 32 bits."""
+    least, largest, squares = np.int64(0), np.int64(0), _ZERO
+    for i in range(values.size):
+        value = values[i]
+        least, largest = min(least, value), max(largest, value)
+        short = np.int64(np.int32(value))
+        squares += np.uint64(short * short)
+    return least, largest, squares
+
+
 @njit(
     types.void(
         types.Array(types.float64, 1, "C", readonly=True), types.float64, _IN, _INTEGERS_OUT
@@ -440,8 +452,11 @@ def _word_products_loop(  # type: ignore[no-untyped-def]
     cache=True,
     nogil=True,
 )
-def _bit_sums_loop(bits, values, small, large, out):  # type: ignore[no-untyped-def]
-    """Add to out_k the sum of the values whose k-th bit is set, for all 256 bits of Z."""
+def _projections_loop(bits, values, small, large, out):  # type: ignore[no-untyped-def]
+    """Add <Z_k, values> to out_k for 128 tests k; test k has the bits 2k and 2k + 1 of an entry.
+
+    A test is the sum of its two bits less one: -1, 0, 0 or 1.
+    """
     for start in range(0, len(values), _PROJECTION_BLOCK):
         end = min(start + _PROJECTION_BLOCK, len(values))
         positive = negative = 0
@@ -461,8 +476,9 @@ def _bit_sums_loop(bits, values, small, large, out):  # type: ignore[no-untyped-
                 _store_lanes(small, 64 * (word + 1), lanes1)
                 _store_lanes(small, 64 * (word + 2), lanes2)
                 _store_lanes(small, 64 * (word + 3), lanes3)
-            for k in range(_BITS):
-                out[k] += small[k]
+            for k in range(_BITS // 2):
+                both = np.int64(small[2 * k]) + np.int64(small[2 * k + 1])
+                out[k] += both - positive - negative
         else:
             for word in range(8):
                 wide0 = wide1 = _no_lanes32()
@@ -471,8 +487,9 @@ def _bit_sums_loop(bits, values, small, large, out):  # type: ignore[no-untyped-
                     wide1 = _add_where(wide1, np.uint16(bits[i, word] >> np.uint32(16)), values[i])
                 _store_lanes(large, 128 * word, wide0)
                 _store_lanes(large, 128 * word + 64, wide1)
-            for k in range(_BITS):
-                out[k] += large[k]
+            for k in range(_BITS // 2):
+                both = np.int64(large[2 * k]) + np.int64(large[2 * k + 1])
+                out[k] += both - positive - negative
 
 
 # --- the interface ------------------------------------------------------------------------------
@@ -615,19 +632,31 @@ def projections(
     """Return <Z_k, values> for every test k, as signed integers."""
     _same_length(tests, values)
     groups = tests.shape[1]
-    sums = np.zeros(_BITS, dtype=np.int64)
+    out = np.zeros(_BITS // 2, dtype=np.int64)
     small, large = np.empty(_BITS, dtype=np.int16), np.empty(_BITS, dtype=np.int32)
     bits = _padded(tests, 1, _GROUPS).view(np.uint32)
-    _bit_sums_loop(bits, np.ascontiguousarray(values), small, large, sums)
-    # A test is the sum of its two bits less one: -1, 0, 0 or 1.
-    both: npt.NDArray[np.int64] = sums.reshape(-1, 2).sum(axis=1) - values.sum(dtype=np.int64)
-    return both[: 4 * groups]
+    _projections_loop(bits, np.ascontiguousarray(values), small, large, out)
+    return out[: 4 * groups]
 
 
 def from_signed(values: npt.NDArray[np.int64], out: FieldVector) -> None:
     """Write signed integers as field elements to `out`."""
     _same_length(values, out)
     _from_signed_loop(np.ascontiguousarray(values), out)
+
+
+def squared_norm(values: npt.NDArray[np.int64], limit: int) -> int | None:
+    """Return the sum of squares, or None if a value exceeds the limit."""
+    _same_length(values)
+    total = 0
+    for start in range(0, len(values), _SUM_BLOCK):  # 2^13 squares of at most 2^50: at most 2^63
+        least, largest, squares = _extent_loop(
+            np.ascontiguousarray(values[start : start + _SUM_BLOCK])
+        )
+        if least < -limit or largest > limit:
+            return None
+        total += squares
+    return total
 
 
 def round_stochastically(

@@ -127,6 +127,13 @@ def from_signed(values: npt.NDArray[np.int64], out: FieldVector) -> None:
     _store(out, _ints(values))
 
 
+def squared_norm(values: npt.NDArray[np.int64], limit: int) -> int | None:
+    """Return the sum of squares, or None if a value exceeds the limit."""
+    if any(abs(value) > limit for value in _ints(values)):
+        return None
+    return sum(value * value for value in _ints(values))
+
+
 def round_stochastically(
     vector: npt.NDArray[np.float64],
     factor: float,
