@@ -110,16 +110,19 @@ def sealed_chunks(
     size = CHUNK_BYTES // 8
     explicit = range(len(dealer.seeds), len(packages))
     memory = np.empty(len(explicit) * min(size, dealer.length), dtype=np.uint64)
+    first = np.empty(_BLIND_BYTES + 8 * min(size, dealer.length), dtype=np.uint8)
     for index, start in enumerate(range(0, dealer.length, size)):
         count = min(size, dealer.length - start)
         rows = memory[: len(explicit) * count].reshape(len(explicit), count)
         dealer.rows_into(start, rows)
         for place, row in zip(explicit, rows.astype("<u8", copy=False), strict=True):
             info = _chunk_info(bindings[place], index, counts[place])
-            content: bytes | memoryview = row.view(np.uint8).data
+            content = row.view(np.uint8)
             if index == 0:
-                content = packages.blinds[place] + bytes(content)
-            yield place + 1, seal(public_keys[place], content, info)
+                first[:_BLIND_BYTES] = np.frombuffer(packages.blinds[place], dtype=np.uint8)
+                first[_BLIND_BYTES:] = content
+                content = first
+            yield place + 1, seal(public_keys[place], content.data, info)
 
 
 def open_package(sealed: SealedPackage, key: HpkeKey, context: RoundContext) -> Opening:
