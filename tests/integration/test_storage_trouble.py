@@ -134,7 +134,7 @@ def test_everything_is_flushed_before_a_receipt_may_be_given(
         submit(store, 1, b"package")
         draft = f"flush file {len(str(os.getpid()) + '.') + 16}"
         shard, content = "flush folder 2", f"flush folder {len('content')}"
-        assert steps == [content, draft, content, "rename", shard, "commit"]
+        assert steps == [content, content, draft, "rename", shard, "commit"]
         # The same bytes again: whoever wrote them may not have flushed their name yet.
         steps.clear()
         submit(store, 2, b"package")
