@@ -14,6 +14,7 @@ from attack_owners import (
     HONEST,
     CheatingBuilder,
     Draft,
+    MutableDealer,
     attack_world,
     outcome_of,
     resolve_case,
@@ -37,7 +38,7 @@ from omnilytics.protocol.commitment import (
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package import check_package
 from omnilytics.sharing.committee import DEFAULT, OFFERED, Committee
-from omnilytics.sharing.shamir import SEED_BYTES, Dealer
+from omnilytics.sharing.shamir import SEED_BYTES
 from omnilytics.validity.joint import blocks_of_tests
 from omnilytics.wire.eip712 import Domain, SignedMessage
 from omnilytics.wire.hashing import content_hash
@@ -351,8 +352,8 @@ class _Grinder(CheatingBuilder):
         draft = self.draft()
         statement = draft.statement
         seeds = [self._randomness.bytes(SEED_BYTES) for _ in range(draft.committee.privacy)]
-        dealer = Dealer(draft.committee, statement.dimension, statement.bit_count, seeds)
-        rows = dealer.share_vector(draft.x)
+        dealer = MutableDealer(draft.committee, statement.dimension, statement.bit_count, seeds)
+        rows = dealer.deal_vector(draft.x)
         for draw in range(1, budget + 1):
             blinds, x_parts = self.commit_to_vector(seeds, rows)
             ((_, tests),) = blocks_of_tests(statement, self.joint(x_parts))

@@ -224,8 +224,9 @@ def _quadratic(
 def test_m0_has_2t_free_values(attacks: Attacks, monkeypatch: pytest.MonkeyPatch) -> None:
     on = [told_apart(seed) for seed in range(8)]
 
-    def degree_t(dealer: Any, column: int, _randomness: object) -> None:
-        dealer._share(np.zeros(2, dtype=np.uint64), column)
+    def degree_t(dealer: Any, proof: FieldVector, _randomness: object) -> None:
+        zeros, column = np.zeros(2, dtype=np.uint64), dealer.bit_count
+        dealer._share(zeros, dealer.dimension + column, proof, column)
 
     monkeypatch.setattr(Dealer, "_share_zero_mask", degree_t)
     off = all(told_apart(seed) for seed in range(8))

@@ -58,7 +58,10 @@ def sell(world: Conductor, folder: Path, index: int, joined: dict[int, JoinedTas
             assert sent is not None
             kept = task._folder.kept(sent.context)  # what a restarted owner goes on with
             assert kept is not None
-            assert (kept.packages, kept.sealed) == (sent.packages, sent.sealed)
+            assert list(kept.packages) == list(sent.packages)
+            assert [each.encode() for each in kept.sealed] == [
+                each.encode() for each in sent.sealed
+            ]
             assert kept.certificate == sent.certificate
             assert np.array_equal(kept.vector, sent.vector)
             elsewhere = replace(sent.context, block_hash=Hash32(bytes(32)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -22,6 +23,7 @@ from market_attacks import (
     sweep,
 )
 from market_world import MarketWorld, expected_sum, market_world
+from submitting import in_memory
 
 from omnilytics.api.application import create_application
 from omnilytics.chain.bindings.market import RoundOpened
@@ -31,7 +33,7 @@ from omnilytics.foundation.errors import ChainError, ConfigError, PeerError, Ver
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Round, TaskId
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import PackageBuilder
+from omnilytics.protocol.package_builder import PackageBuilder, Packages
 from omnilytics.roles.data_owner import DataOwner
 from omnilytics.roles.server import board, complaints
 from omnilytics.roles.server.intake import ARTEFACTS_PER_ROUND
@@ -44,6 +46,7 @@ from omnilytics.transport.authentication import HEADER, authenticate
 from omnilytics.transport.client import BoardItem, artefact_path, held_path, package_path
 from omnilytics.transport.hpke import HpkeKey, seal_package
 from omnilytics.transport.retries import ATTEMPTS
+from omnilytics.transport.sealed_files import Sealed
 from omnilytics.wire.envelope import Signed
 from omnilytics.wire.hashing import content_hash
 from omnilytics.wire.messages import Complaint
@@ -174,7 +177,8 @@ def test_an_owners_signed_request_serves_for_nothing_else(tmp_path: Path) -> Non
             own = package_path(task, opened.round, owner.address)
             for_3 = held_path(task, opened.round, 3, owner.address)
             for_4 = held_path(task, opened.round, 4, owner.address)
-            body, bad = sent.sealed[2].encode(), rubbish(sent.sealed[2]).encode()
+            package = in_memory(sent.sealed[2])
+            body, bad = package.encode(), rubbish(package).encode()
             sign = owner._delivery(world.view, context)._authenticate
             headers = sign(for_3, body)
             attempts = [
@@ -229,7 +233,7 @@ def test_only_a_bad_package_makes_a_server_complain(
     asyncio.run(scenario())
 
 
-def _packages_of_another_commitment(owner: DataOwner, view: TaskView) -> list[Opening]:
+def _packages_of_another_commitment(owner: DataOwner, view: TaskView) -> Packages:
     sent = owner._sent[view.task]
     builder = PackageBuilder(view.parameters, sent.context, owner.key, owner.randomness)
     return builder.build(sent.vector)
@@ -242,9 +246,9 @@ class _TwoFacedOwner(DataOwner):
     """Whether it answers rightly after all."""
 
     def _seal(
-        self, view: TaskView, context: RoundContext, packages: list[Opening]
-    ) -> list[SealedPackage]:
-        sealed = super()._seal(view, context, packages)
+        self, view: TaskView, context: RoundContext, packages: Packages, folder: Path
+    ) -> Sequence[Sealed]:
+        sealed = list(super()._seal(view, context, packages, folder))
         nobody = HpkeKey.generate(SystemRandomness()).public
         sealed[2] = seal_package(packages[2], nobody, context)
         return sealed
@@ -434,7 +438,7 @@ def test_a_server_outside_the_committee_takes_nothing(tmp_path: Path) -> None:
             junk = artefact_path(task, content_hash(content))
             next_round = Round(opened.round + 1)
             sign = owner._delivery(world.view, context)._authenticate
-            first, second = sent.sealed[0].encode(), sent.sealed[1].encode()
+            first, second = (in_memory(sealed).encode() for sealed in sent.sealed[:2])
             by_model_owner = market.model_owner._authenticate(
                 "PUT", junk, content, task, next_round
             )

@@ -38,7 +38,7 @@ from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.certificate import build_manifest
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import PackageBuilder
+from omnilytics.protocol.package_builder import PackageBuilder, Packages
 from omnilytics.protocol.settlement import build_transcript, settlement_message
 from omnilytics.protocol.words import find_two_words
 from omnilytics.roles.auditor import Auditor
@@ -51,7 +51,6 @@ from omnilytics.transport.client import BoardItem
 from omnilytics.wire.eip712 import SignedMessage
 from omnilytics.wire.envelope import Signed
 from omnilytics.wire.messages import Final, SealVote, Seed, Settlement
-from omnilytics.wire.package import Opening
 from omnilytics.wire.transcript import (
     Manifest,
     Payout,
@@ -287,15 +286,21 @@ class _MisdealsServer4(DataOwner):
 
     def build_packages(
         self, view: TaskView, context: RoundContext, vector: IntegerVector
-    ) -> list[Opening]:
+    ) -> Packages:
         return _MisdealingBuilder(view.parameters, context, self.key, self.randomness).build(vector)
 
 
 class _MisdealingBuilder(PackageBuilder):
-    def share_vector(self, dealer: Dealer, vector: IntegerVector) -> FieldVector:
-        rows = super().share_vector(dealer, vector)
-        rows[2, 0] = (int(rows[2, 0]) + 1) % MODULUS  # rows are of servers 2 to 5
-        return rows
+    def make_dealer(self) -> Dealer:
+        honest = super().make_dealer()
+        return _Misdealer(honest.committee, honest.dimension, honest.bit_count, honest.seeds)
+
+
+class _Misdealer(Dealer):
+    def rows_into(self, start: int, out: FieldVector) -> None:
+        super().rows_into(start, out)
+        if start == 0 and out.size:
+            out[2, 0] = (int(out[2, 0]) + 1) % MODULUS  # rows are of servers 2 to 5
 
 
 def test_a_sequencer_that_hides_its_words_puts_no_blame_on_a_victim(tmp_path: Path) -> None:

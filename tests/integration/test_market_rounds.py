@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from omnilytics.perturbation.artefact import encode_artefact
 from omnilytics.perturbation.profiles import GAUGE
 from omnilytics.perturbation.round_secret import sample_round_secret
 from omnilytics.protocol.context import RoundContext
+from omnilytics.protocol.package_builder import Packages
 from omnilytics.protocol.resolve import Resolution
 from omnilytics.roles.auditor import Auditor
 from omnilytics.roles.data_owner import DataOwner
@@ -28,9 +30,9 @@ from omnilytics.roles.data_owner.delivery import LEAST_CALL_SECONDS, call_second
 from omnilytics.roles.server import board
 from omnilytics.roles.task_view import TaskView
 from omnilytics.transport.hpke import HpkeKey, seal_package
+from omnilytics.transport.sealed_files import Sealed
 from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.messages import Seed
-from omnilytics.wire.package import Opening, SealedPackage
 
 
 def test_a_server_that_is_down_gets_its_packages_from_holders(tmp_path: Path) -> None:
@@ -56,9 +58,9 @@ class _RubbishOwner(DataOwner):
     """Seals server 3's package to nobody, so that it cannot be opened."""
 
     def _seal(
-        self, view: TaskView, context: RoundContext, packages: list[Opening]
-    ) -> list[SealedPackage]:
-        sealed = super()._seal(view, context, packages)
+        self, view: TaskView, context: RoundContext, packages: Packages, folder: Path
+    ) -> Sequence[Sealed]:
+        sealed = list(super()._seal(view, context, packages, folder))
         rubbish = HpkeKey.generate(SystemRandomness()).public
         sealed[2] = seal_package(packages[2], rubbish, context)
         return sealed

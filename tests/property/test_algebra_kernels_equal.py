@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -157,29 +158,33 @@ def test_extend_shares_over_several_blocks() -> None:
 
 @given(st.integers(0, 2**32), st.integers(1, 32), st.integers(0, 40))
 @settings(max_examples=40, deadline=None)
-def test_combined_coefficients(seed: int, groups: int, count: int) -> None:
+def test_word_products(seed: int, groups: int, count: int) -> None:
     generator = np.random.default_rng(seed)
     tests = generator.integers(0, 256, (count, groups), dtype=np.uint8)
     tables = generator.integers(-(2**58) + 4, 2**58 - 3, (groups, 256, 2))
-    assert (
-        FAST.combined_coefficients(tests, tables) == SLOW.combined_coefficients(tests, tables)
-    ).all()
+    weights = generator.integers(0, MODULUS, (2, count + 5), dtype=np.uint64)[:, :count]
+    vector = generator.integers(0, MODULUS, count, dtype=np.uint64)
+    inputs = (tests, tables, weights, vector)
+    assert FAST.word_products(*inputs) == SLOW.word_products(*inputs)
 
 
-def test_combined_coefficients_at_their_bounds() -> None:
+def test_word_products_over_several_blocks_at_their_bounds() -> None:
     tests = np.zeros((1200, 32), dtype=np.uint8)
+    largest = np.full((2, 1200), MODULUS - 1, dtype=np.uint64)
     for extreme in (4 * (2**56 - 1), -4 * (2**56 - 1)):
         tables = np.full((32, 256, 2), extreme, dtype=np.int64)
-        combined = FAST.combined_coefficients(tests, tables)
-        assert (combined == np.uint64(32 * extreme % MODULUS)).all()
+        weighted, projected, squares = FAST.word_products(tests, tables, largest, largest[0])
+        assert weighted == ExtensionElement(1200, 1200)
+        assert projected == ExtensionElement(*2 * [-1200 * 32 * extreme % MODULUS])
+        assert squares == 1200
 
 
-@given(st.integers(0, 2**32), st.integers(1, 32), st.integers(0, 150))
-@settings(max_examples=30, deadline=None)
-def test_projections(seed: int, groups: int, count: int) -> None:
+@given(st.integers(0, 2**32), st.integers(1, 32), st.integers(0, 150), st.integers(0, 24))
+@settings(max_examples=60, deadline=None)
+def test_projections(seed: int, groups: int, count: int, bits: int) -> None:
     generator = np.random.default_rng(seed)
     tests = generator.integers(0, 256, (count, groups), dtype=np.uint8)
-    values = generator.integers(-(2**24), 2**24 + 1, count).astype(np.int32)
+    values = generator.integers(-(2**bits), 2**bits + 1, count).astype(np.int32)
     assert (FAST.projections(tests, values) == SLOW.projections(tests, values)).all()
 
 
@@ -188,6 +193,57 @@ def test_projections_at_their_bounds() -> None:
         tests = np.full((1000, 32), byte, dtype=np.uint8)
         values = np.full(1000, 2**24, dtype=np.int32)
         assert (FAST.projections(tests, values) == sign * 1000 * 2**24).all()
+
+
+@pytest.mark.parametrize("extreme", [511, 512, -512, -513, 2**24, -(2**24)])
+def test_projections_where_64_entries_just_fit_16_bits_or_do_not(extreme: int) -> None:
+    tests = np.full((64, 32), 0xFF, dtype=np.uint8)
+    values = np.full(64, extreme, dtype=np.int32)
+    assert (FAST.projections(tests, values) == 64 * extreme).all()
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=70))
+@settings(deadline=None)
+def test_from_signed(values: list[int]) -> None:
+    kept = np.array([value for value in values if value > -MODULUS], dtype=np.int64)
+    fast, slow = np.empty(len(kept), dtype=np.uint64), np.empty(len(kept), dtype=np.uint64)
+    FAST.from_signed(kept, fast)
+    SLOW.from_signed(kept, slow)
+    assert (fast == slow).all()
+
+
+@given(
+    st.lists(
+        st.one_of(st.integers(-(2**25), 2**25), st.integers(-(2**63), 2**63 - 1)), max_size=70
+    ),
+    st.sampled_from((0, 2**16, 2**24, 2**25)),
+)
+@settings(deadline=None)
+def test_squared_norm(values: list[int], limit: int) -> None:
+    vector = np.array(values, dtype=np.int64)
+    assert FAST.squared_norm(vector, limit) == SLOW.squared_norm(vector, limit)
+
+
+def test_squared_norm_of_the_largest_entries() -> None:
+    for extreme in (2**25, -(2**25)):
+        vector = np.full(20_000, extreme, dtype=np.int64)
+        assert FAST.squared_norm(vector, 2**25) == 20_000 * 2**50
+        vector[12_345] = 2**25 + 1
+        assert FAST.squared_norm(vector, 2**25) is None
+
+
+@given(
+    st.lists(st.tuples(st.floats(-(2.0**24), 2.0**24), st.integers(0, 2**64 - 1)), max_size=70),
+    st.floats(0.0, 1.0),
+)
+@settings(deadline=None)
+def test_round_stochastically(pairs: list[tuple[float, int]], factor: float) -> None:
+    vector = np.array([pair[0] for pair in pairs], dtype=np.float64)
+    draws = np.array([pair[1] for pair in pairs], dtype=np.uint64)
+    fast, slow = np.empty(len(pairs), dtype=np.int64), np.empty(len(pairs), dtype=np.int64)
+    FAST.round_stochastically(vector, factor, draws, fast)
+    SLOW.round_stochastically(vector, factor, draws, slow)
+    assert (fast == slow).all()
 
 
 @given(st.data(), st.integers(1, 6), lengths)

@@ -16,10 +16,12 @@ from protocol_world import Case, Submission, World
 from omnilytics.algebra.extension import ExtensionElement
 from omnilytics.algebra.field import MODULUS, FieldVector, inverse
 from omnilytics.algebra.fixed_point import from_field, to_field
+from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.commitment import joint_randomness, proof_part, x_part
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import PackageBuilder, check_package
+from omnilytics.protocol.package import check_package
+from omnilytics.protocol.package_builder import PackageBuilder
 from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.protocol.resolve import Resolution
 from omnilytics.protocol.settlement import judge
@@ -70,6 +72,28 @@ Rows = FieldVector
 """Shares of the servers t+1..n: row k is server t+1+k's."""
 
 
+class MutableDealer(Dealer):
+    """Keeps its explicit shares, for an attacker to change."""
+
+    def deal_vector(self, vector: FieldVector) -> Rows:
+        """Share x; return the explicit shares, which may be written to."""
+        self.share_vector(vector)
+        self.x_rows = self.rows(0, self.dimension)
+        return self.x_rows
+
+    def deal_proof(self, bits: FieldVector, randomness: Randomness) -> Rows:
+        """Share bits and masks; return the explicit shares, which may be written to."""
+        self.share_proof(bits, randomness)
+        self.proof_rows = self.rows(self.dimension, self.length)
+        return self.proof_rows
+
+    def shares(self) -> list[Share]:
+        """Return the shares as they are now."""
+        explicit = np.concatenate([self.x_rows, self.proof_rows], axis=1)
+        seeded = [Share(self.length, seed=seed) for seed in self.seeds]
+        return seeded + [Share(self.length, explicit=row) for row in explicit]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cheat:
     """What an attacker does differently; by default nothing.
@@ -108,8 +132,8 @@ class CheatingBuilder(PackageBuilder):
         draft = self.draft()
         committee, statement, cheat = draft.committee, draft.statement, self.cheat
         seeds = [self._randomness.bytes(SEED_BYTES) for _ in range(committee.privacy)]
-        dealer = Dealer(committee, statement.dimension, statement.bit_count, seeds)
-        x_rows = dealer.share_vector(draft.x)
+        dealer = MutableDealer(committee, statement.dimension, statement.bit_count, seeds)
+        x_rows = dealer.deal_vector(draft.x)
         if cheat.x_rows:
             cheat.x_rows(draft, x_rows)
         if cheat.seeds:
@@ -120,7 +144,7 @@ class CheatingBuilder(PackageBuilder):
     def finish(
         self,
         draft: Draft,
-        dealer: Dealer,
+        dealer: MutableDealer,
         seeds: list[bytes],
         blinds: list[bytes],
         x_parts: list[Hash32],
@@ -131,7 +155,7 @@ class CheatingBuilder(PackageBuilder):
         bits = claimed_bits(statement, draft.x, joint, draft.norms)
         if cheat.bits:
             cheat.bits(draft, bits)
-        proof_rows = dealer.share_proof(bits, self._randomness)
+        proof_rows = dealer.deal_proof(bits, self._randomness)
         if cheat.proof_rows:
             cheat.proof_rows(draft, proof_rows)
         hashes = [None] * committee.privacy + [_hash(row) for row in proof_rows]
@@ -141,7 +165,11 @@ class CheatingBuilder(PackageBuilder):
         ]
         shares = [Share(dealer.length, seed=seed) for seed in seeds]
         shares += dealer.shares()[committee.privacy :]
-        return self._packages(shares, blinds, x_parts, proof_parts)
+        headers = self.headers(x_parts, proof_parts)
+        return [
+            Opening(header=header, blind=blind, seed=share.seed, content=_content(share))
+            for header, blind, share in zip(headers, blinds, shares, strict=True)
+        ]
 
     def joint(self, x_parts: list[Hash32]) -> Hash32:
         """Return J."""
@@ -168,6 +196,10 @@ class CheatingBuilder(PackageBuilder):
             x_part(self._owner_context, server, blind, seed=seed, x_hash=x_hash)
             for server, blind, seed, x_hash in zip(points, blinds, all_seeds, hashes, strict=True)
         ]
+
+
+def _content(share: Share) -> bytes:
+    return b"" if share.explicit is None else share.explicit.astype("<u8").tobytes()
 
 
 def submit(world: World, cheat: Cheat = HONEST, key: SigningKey | None = None) -> Submission:

@@ -17,6 +17,7 @@ from attack_owners import (
     HONEST,
     CheatingBuilder,
     Draft,
+    MutableDealer,
     attack_world,
     extrapolate,
     extrapolate_extension,
@@ -31,7 +32,7 @@ from omnilytics.algebra.field import MODULUS, FieldVector
 from omnilytics.algebra.fixed_point import to_field
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.sharing.committee import Committee
-from omnilytics.sharing.shamir import SEED_BYTES, Dealer, Share
+from omnilytics.sharing.shamir import SEED_BYTES, Share
 from omnilytics.validity.joint import blocks_of_tests
 from omnilytics.validity.word import Word
 from omnilytics.wire.package import Opening
@@ -85,7 +86,7 @@ class _SplitBuilder(CheatingBuilder):
             draft = self.draft()
             seeds = [self._randomness.bytes(SEED_BYTES) for _ in range(draft.committee.privacy)]
             dealer = self._dealer(draft, seeds)
-            rows = dealer.share_vector(draft.x)
+            rows = dealer.deal_vector(draft.x)
             row = rows[victim - draft.committee.privacy - 1]
             excess = self._excess(draft, seeds, victim, helpers)
             for entry in draft.random.sample(range(len(row)), len(row)):
@@ -102,19 +103,19 @@ class _SplitBuilder(CheatingBuilder):
     def _excess(self, draft: Draft, seeds: list[bytes], victim: int, helpers: list[int]) -> int:
         """Return by how much the victim's share of the norm must fall."""
         probe = self._dealer(draft, seeds)
-        probe.share_vector(draft.x)
+        probe.deal_vector(draft.x)
         width = draft.statement.norm_bits
         bits = np.zeros(draft.statement.bit_count, dtype=np.uint64)
         bits[:width] = [draft.norms[0] >> b & 1 for b in range(width)]
-        probe.share_proof(bits, self._randomness)
+        probe.deal_proof(bits, self._randomness)
         shares = dict(enumerate(probe.shares(), start=1))
         norm = {point: _norm_share(draft, shares[point]) for point in (*helpers, victim)}
         wanted = extrapolate({0: 0} | {point: norm[point] for point in helpers}, victim)
         return norm[victim] - wanted
 
-    def _dealer(self, draft: Draft, seeds: list[bytes]) -> Dealer:
+    def _dealer(self, draft: Draft, seeds: list[bytes]) -> MutableDealer:
         statement = draft.statement
-        return Dealer(draft.committee, statement.dimension, statement.bit_count, seeds)
+        return MutableDealer(draft.committee, statement.dimension, statement.bit_count, seeds)
 
     def _unseen(self, draft: Draft, entry: int, joint: Hash32) -> bool:
         """Tell whether no test sees the entry, and the vector passes them all."""

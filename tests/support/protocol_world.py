@@ -16,7 +16,8 @@ from omnilytics.algebra.fixed_point import IntegerVector, round_vector
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.protocol.certificate import build_manifest
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import PackageBuilder, compute_word
+from omnilytics.protocol.package import compute_word
+from omnilytics.protocol.package_builder import PackageBuilder, Packages
 from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.protocol.settlement import SealedRound
 from omnilytics.protocol.words import find_two_words, sign_words
@@ -122,7 +123,7 @@ class World:
             randomness=self.randomness,
         ).values
 
-    def packages(self, key: SigningKey, vector: IntegerVector | None = None) -> list[Opening]:
+    def packages(self, key: SigningKey, vector: IntegerVector | None = None) -> Packages:
         builder = PackageBuilder(self.parameters, self.context, key, self.randomness)
         return builder.build(self.vector() if vector is None else vector)
 

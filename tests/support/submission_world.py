@@ -28,7 +28,7 @@ from omnilytics.chain.writer import MarketWriter, terms_hash
 from omnilytics.demo.specification import DEMO_WINDOWS
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Address, Round, TaskId, Wei
-from omnilytics.protocol.package import PackageBuilder
+from omnilytics.protocol.package_builder import PackageBuilder
 from omnilytics.roles.data_owner.delivery import Delivery
 from omnilytics.roles.task_view import TaskView, chain_terms, check_specification, round_context
 from omnilytics.sharing.committee import Committee

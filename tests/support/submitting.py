@@ -8,11 +8,11 @@ import httpx
 from market_world import MarketWorld
 
 from omnilytics.foundation.units import Address, Round, TaskId
-from omnilytics.protocol.package import PackageBuilder
 from omnilytics.roles.data_owner import DataOwner
 from omnilytics.roles.task_view import round_context
 from omnilytics.transport.authentication import authenticate
 from omnilytics.transport.client import held_path, package_path, parts_path
+from omnilytics.transport.sealed_files import Sealed
 from omnilytics.wire.package import SealedPackage
 
 
@@ -87,8 +87,7 @@ class Submitting:
             round_context(self.world.market.reader, self.task, self.round),
         )
         sent = await self.owner._prepare(view, context)
-        builder = PackageBuilder(view.parameters, context, self.owner.key, self.owner.randomness)
-        return self.owner._seal(view, context, builder.build(sent.vector))
+        return [in_memory(sealed) for sealed in sent.sealed]
 
 
 async def start_submitting(world: MarketWorld, owner: int = 0) -> Submitting:
@@ -97,4 +96,10 @@ async def start_submitting(world: MarketWorld, owner: int = 0) -> Submitting:
     chosen = world.market.owners[owner]
     context = round_context(world.market.reader, world.view.task, opened.round)
     sent = await chosen._prepare(world.view, context)
-    return Submitting(world, chosen, opened.round, sent.sealed)
+    return Submitting(world, chosen, opened.round, [in_memory(each) for each in sent.sealed])
+
+
+def in_memory(sealed: Sealed) -> SealedPackage:
+    """Return a sealed package that no longer needs its file."""
+    content = bytes(sealed.encode())
+    return SealedPackage.decode(content, max_bytes=len(content))

@@ -19,12 +19,15 @@ import json, re
 import llvmlite.binding as llvm
 from omnilytics.algebra.kernels import numba as fast
 wide = {}
-for name in ("_multiply_loop", "_axpy_loop", "_inner_product_loop", "_sum_of_squares_loop"):
+for name in ("_multiply_loop", "_axpy_loop", "_inner_product_loop", "_sum_of_squares_loop",
+    "_two_inner_products_loop"):
     (text,) = getattr(fast, name).inspect_asm().values()
     wide[name] = len(re.findall(r"vpmul\\w+.*%[yz]mm", text))
 for name in ("_add_loop", "_subtract_loop"):
     (text,) = getattr(fast, name).inspect_asm().values()
     wide[name] = len(re.findall(r"vp(?:add|sub)q.*%[yz]mm", text))
+(text,) = fast._projections_loop.inspect_asm().values()
+wide["_projections_loop"] = len(re.findall(r"vpaddw.*%[yz]mm", text))
 print(json.dumps({"avx2": bool(llvm.get_host_cpu_features().get("avx2")), "wide": wide}))
 """
 
@@ -76,9 +79,23 @@ def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(UsageError):
         fast.extend_shares(np.zeros((2, 3), np.uint64), np.zeros((1, 3), np.uint64), 1)
     with pytest.raises(UsageError):
-        fast.combined_coefficients(
-            np.zeros((3, 2), dtype=np.uint8), np.zeros((3, 256, 2), dtype=np.int64)
+        fast.word_products(
+            np.zeros((3, 2), dtype=np.uint8),
+            np.zeros((3, 256, 2), dtype=np.int64),
+            np.zeros((2, 3), dtype=np.uint64),
+            short,
         )
+    with pytest.raises(UsageError):
+        fast.word_products(
+            np.zeros((4, 2), dtype=np.uint8),
+            np.zeros((2, 256, 2), dtype=np.int64),
+            np.zeros((2, 3), dtype=np.uint64),
+            short,
+        )
+    with pytest.raises(UsageError):
+        fast.from_signed(np.zeros(3, dtype=np.int64), long)
+    with pytest.raises(UsageError):
+        fast.round_stochastically(np.zeros(3), 1.0, long, np.zeros(3, dtype=np.int64))
     with pytest.raises(UsageError):
         fast.projections(np.zeros((3, 2), dtype=np.uint8), np.zeros(4, dtype=np.int32))
 

@@ -24,8 +24,10 @@ def _round(monkeypatch: pytest.MonkeyPatch, unlucky: int) -> tuple[IntegerVector
     rounds = fixed_point._round_stochastically
     randomness = _CountingRandomness()
 
-    def first_unlucky(scaled: fixed_point.FloatVector, source: _CountingRandomness) -> object:
-        values = rounds(scaled, source)
+    def first_unlucky(
+        vector: fixed_point.FloatVector, factor: float, source: _CountingRandomness
+    ) -> object:
+        values = rounds(vector, factor, source)
         if len(source.calls) <= unlucky:
             values[0] = 16  # 16^2 = S + 1 for 4 fractional bits
         return values

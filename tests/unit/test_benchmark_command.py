@@ -98,7 +98,7 @@ def test_phases_occur_as_often_as_the_protocol_says() -> None:
     assert counts == {
         "quantise": owners,
         "share, prove, hash, sign": owners,
-        "seal": packages,
+        "seal into files": owners,
         "read package": packages,
         "open": packages,
         "check commitment": packages,

@@ -17,7 +17,8 @@ from omnilytics.foundation.errors import OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.protocol.commitment import joint_randomness, proof_part, submission_commitment
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import MAX_BLIND_DRAWS, PackageBuilder, check_package
+from omnilytics.protocol.package import check_package
+from omnilytics.protocol.package_builder import MAX_BLIND_DRAWS, PackageBuilder
 from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.sharing.committee import OFFERED, Committee
 from omnilytics.validity.prover import WraparoundTestError
@@ -56,7 +57,7 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def packages(world: World) -> list[Opening]:
-    return world.packages(world.new_key())
+    return list(world.packages(world.new_key()))
 
 
 @pytest.mark.parametrize("committee", OFFERED, ids=str)

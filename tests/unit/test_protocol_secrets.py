@@ -9,7 +9,8 @@ import numpy as np
 from protocol_world import World
 
 from omnilytics.foundation.units import Address, Round
-from omnilytics.protocol.package import PackageBuilder, read_share
+from omnilytics.protocol.package import read_share
+from omnilytics.protocol.package_builder import PackageBuilder
 from omnilytics.roles.data_owner import Contribution
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.sharing.shamir import Dealer
@@ -59,7 +60,8 @@ def test_dealers_and_builders_hide_their_contents() -> None:
     seeds = [world.randomness.bytes(32)]
     dealer = Dealer(world.committee, statement.dimension, statement.bit_count, seeds)
     vector = np.arange(10**9, 10**9 + statement.dimension, dtype=np.uint64)
-    shares = dealer.share_vector(vector)
+    dealer.share_vector(vector)
+    shares = dealer.rows(0, 2)
     dealer.share_proof(np.zeros(statement.bit_count, dtype=np.uint64), world.randomness)
     secrets = [seeds[0], shares[0, :1].tobytes(), vector[:1].tobytes(), vector[-1:].tobytes()]
     assert_hidden(dealer, *secrets)

@@ -96,8 +96,10 @@ def test_long_vectors_cross_stream_blocks() -> None:
 
 def test_two_steps_equal_one() -> None:
     dealer = Dealer(DEFAULT, 50, 20, _seeds(DEFAULT))
-    vector_part = dealer.share_vector(_secret(50)).copy()
-    proof_part = dealer.share_proof(np.arange(20, dtype=np.uint64) % 2, SeededRandomness(1))
+    dealer.share_vector(_secret(50))
+    vector_part = dealer.rows(0, 50)
+    dealer.share_proof(np.arange(20, dtype=np.uint64) % 2, SeededRandomness(1))
+    proof_part = dealer.rows(50, 74)
     assert vector_part.shape == (4, 50)
     assert proof_part.shape == (4, 24)
     for row, share in enumerate(_shares(DEFAULT)[1:]):

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite, sqrt
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from omnilytics.algebra import kernels
 from omnilytics.algebra.field import MODULUS, FieldVector
 from omnilytics.algebra.streams import LABEL_ROUNDING, Stream
 from omnilytics.foundation.errors import ModelError, UsageError
@@ -32,7 +33,8 @@ MIN_FRACTIONAL_BITS: Final = 4
 MAX_FRACTIONAL_BITS: Final = 24
 """More would break 81 W^2 <= p for any number of components (protocol.md section 3)."""
 _MAX_ATTEMPTS: Final = 64
-_NORM_CHUNK: Final = 4096  # 2^12 squares below 2^50 stay below 2^62
+_BLOCK: Final = 8192
+"""Entries handled at a time, in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -109,32 +111,40 @@ def round_vector(
     check_parameters(dimension=len(vector), fractional_bits=fractional_bits)
     if sum(components) != len(vector) or min(components) < 1:
         raise UsageError("components do not fit", got=list(components), want=len(vector))
-    _require_finite(vector, locate)
+    largest = max(float(vector.max()), -float(vector.min()))  # a NaN anywhere is the maximum
+    if not isfinite(largest):
+        raise _not_finite(vector, locate)
     bound = squared_norm_bound(fractional_bits)
-    factor = _common_factor(vector, components, fractional_bits)
-    scaled = vector * (factor * 2.0**fractional_bits)  # |entry| <= 2^24 < 2^53: floor is exact
+    factor = _common_factor(vector, largest, components, fractional_bits)
     for _ in range(_MAX_ATTEMPTS):
-        values = _round_stochastically(scaled, randomness)
+        values = _round_stochastically(vector, factor * 2.0**fractional_bits, randomness)
         if max(squared_norms(values, components)) <= bound:
             return FixedPointVector(values, factor)
     raise UsageError("rounding exceeded the norm bound again and again")
 
 
-def squared_norms(values: IntegerVector, components: Sequence[int]) -> list[int]:
-    """Return each component's exact sum of squares; entries below 2^25 in absolute value."""
+def squared_norms(
+    values: IntegerVector, components: Sequence[int], limit: int = 1 << 25
+) -> list[int]:
+    """Return each component's exact sum of squares.
+
+    Raises:
+        UsageError: If an entry exceeds the limit, at most 2^25, in absolute value.
+    """
     norms, start = [], 0
     for length in components:
-        part = values[start : start + length]
-        chunks = (part[i : i + _NORM_CHUNK] for i in range(0, length, _NORM_CHUNK))
-        norms.append(sum(int(np.dot(chunk, chunk)) for chunk in chunks))
+        norm = kernels.current().squared_norm(values[start : start + length], limit)
+        if norm is None:
+            raise UsageError("an entry exceeds the norm bound", want=f"at most {limit}")
+        norms.append(norm)
         start += length
     return norms
 
 
 def to_field(values: IntegerVector) -> FieldVector:
     """Return signed integers, each above -p and below 2^63, as field elements."""
-    lifted = values.astype(np.uint64)  # a negative v becomes 2^64 - |v|
-    lifted -= (values < 0).astype(np.uint64) * np.uint64(2**32 - 1)  # ... and p - |v|
+    lifted = np.empty(len(values), dtype=np.uint64)
+    kernels.current().from_signed(values, lifted)  # a negative v becomes p - |v|
     return lifted
 
 
@@ -149,13 +159,10 @@ def to_float(values: IntegerVector, fractional_bits: int) -> FloatVector:
     return values.astype(np.float64) * 2.0**-fractional_bits
 
 
-def _require_finite(vector: FloatVector, locate: Callable[[int], str] | None) -> None:
-    finite = np.isfinite(vector)
-    if finite.all():
-        return
-    index = int(np.argmin(finite))
+def _not_finite(vector: FloatVector, locate: Callable[[int], str] | None) -> ModelError:
+    index = int(np.argmin(np.isfinite(vector)))
     place = {"tensor": locate(index)} if locate else {}
-    raise ModelError(
+    return ModelError(
         "an entry of the vector is not a finite number",
         got=float(vector[index]),
         hint="lower the learning rate, or look for a division by zero in the loss",
@@ -164,22 +171,37 @@ def _require_finite(vector: FloatVector, locate: Callable[[int], str] | None) ->
     )
 
 
-def _common_factor(vector: FloatVector, components: Sequence[int], fractional_bits: int) -> float:
+def _common_factor(
+    vector: FloatVector, largest: float, components: Sequence[int], fractional_bits: int
+) -> float:
     """Return the factor <= 1 that clips every squared norm to S - D/4 - 8 * 2^f."""
     room = squared_norm_bound(fractional_bits) - len(vector) / 4 - 8 * 2**fractional_bits
-    largest = float(np.abs(vector).max())
     if largest == 0.0:
         return 1.0
-    starts = np.cumsum([0, *components[:-1]])
-    squares = np.add.reduceat((vector / largest) ** 2, starts)  # scaled, lest squares overflow
-    norm = sqrt(squares.max())  # in units of `largest`
-    # A relative 1e-12 pays for the rounding errors of the line above.
+    start, norm = 0, 0.0  # in units of `largest`, lest squares overflow
+    for length in components:
+        norm = max(norm, sqrt(_scaled_squares(vector[start : start + length], largest)))
+        start += length
+    # A relative 1e-12 pays for the rounding errors of the sums.
     return min(1.0, sqrt(room) * 2.0**-fractional_bits * (1 - 1e-12) / norm / largest)
 
 
-def _round_stochastically(scaled: FloatVector, randomness: Randomness) -> IntegerVector:
+def _scaled_squares(vector: FloatVector, largest: float) -> float:
+    """Return the sum of (entry / largest)^2."""
+    parts = (vector[i : i + _BLOCK] / largest for i in range(0, len(vector), _BLOCK))
+    return sum(float(np.dot(part, part)) for part in parts)
+
+
+def _round_stochastically(
+    vector: FloatVector, factor: float, randomness: Randomness
+) -> IntegerVector:
+    """Return factor * vector, rounded: below 2^24 + 1 in absolute value, so floor is exact."""
     stream = Stream(LABEL_ROUNDING, randomness.bytes(32))
-    draws = np.frombuffer(stream.read(0, 8 * len(scaled)), dtype="<u8") >> np.uint64(11)
-    uniform = draws.astype(np.float64) * 2.0**-53  # exact: multiples of 2^-53 in [0, 1)
-    floor = np.floor(scaled)
-    return (floor + (uniform < scaled - floor)).astype(np.int64)
+    values = np.empty(len(vector), dtype=np.int64)
+    draws = np.empty(min(len(vector), _BLOCK), dtype=np.uint64)
+    for start in range(0, len(vector), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        used = draws[: len(vector[part])]
+        stream.read_into(8 * start, used.view(np.uint8))
+        kernels.current().round_stochastically(vector[part], factor, used, values[part])
+    return values

@@ -13,7 +13,8 @@ from omnilytics.algebra import extension, kernels
 from omnilytics.algebra.extension import ExtensionElement
 from omnilytics.algebra.field import FieldVector
 
-_BLOCK: Final = 8192
+BLOCK_ENTRIES: Final = 8192
+"""Powers that are kept."""
 
 
 class PowerWeights:
@@ -21,11 +22,14 @@ class PowerWeights:
 
     Args:
         base: g.
+
+    Attributes:
+        block: g^1 .. g^8192, shape (2, 8192).
     """
 
     def __init__(self, base: ExtensionElement) -> None:
         self.base = base
-        self._block = kernels.current().extension_powers(base, 1, _BLOCK)
+        self.block = kernels.current().extension_powers(base, 1, BLOCK_ENTRIES)
         self._shifts = {0: extension.ONE}
 
     def inner_product(self, vector: FieldVector, offset: int = 0) -> ExtensionElement:
@@ -37,14 +41,17 @@ class PowerWeights:
         """
         kernel = kernels.current()
         parts = []
-        for start in range(0, len(vector), _BLOCK):
-            part = vector[start : start + _BLOCK]
-            value = kernel.extension_inner_product(self._block[:, : len(part)], part)
-            parts.append(extension.multiply(self._shift(offset + start), value))
+        for start in range(0, len(vector), BLOCK_ENTRIES):
+            part = vector[start : start + BLOCK_ENTRIES]
+            value = kernel.extension_inner_product(self.block[:, : len(part)], part)
+            parts.append(self.shifted(value, offset + start))
         return extension.total(parts)
 
-    def _shift(self, offset: int) -> ExtensionElement:
-        """Return g^offset, remembered: the next owner's vector is cut at the same places."""
+    def shifted(self, value: ExtensionElement, offset: int) -> ExtensionElement:
+        """Return g^offset * value, for a value that was summed as if it began at the first power.
+
+        Powers are remembered: the next owner's vector is cut at the same places.
+        """
         if offset not in self._shifts:
             self._shifts[offset] = extension.power(self.base, offset)
-        return self._shifts[offset]
+        return extension.multiply(self._shifts[offset], value)

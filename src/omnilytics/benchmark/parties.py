@@ -23,12 +23,13 @@ from omnilytics.foundation.errors import UsageError
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import PackageBuilder, check_package, compute_word
+from omnilytics.protocol.package import check_package, compute_word
+from omnilytics.protocol.package_builder import PackageBuilder, Packages
 from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.sharing.committee import OFFERED, Committee
 from omnilytics.sharing.recovery import recover_sum
 from omnilytics.sharing.shamir import Share
-from omnilytics.transport.hpke import HpkeKey, open_package, seal_package
+from omnilytics.transport.hpke import HpkeKey, open_package, seal_package, sealed_chunks
 from omnilytics.validity.challenge import Challenge
 from omnilytics.validity.statement import Statement
 from omnilytics.wire.eip712 import Domain
@@ -87,6 +88,11 @@ class Parties:
         """D."""
         return self.parameters.statement.dimension
 
+    @property
+    def public_keys(self) -> list[Hash32]:
+        """The servers' keys to seal to."""
+        return [key.public for key in self.hpke_keys]
+
     def new_keys(self, count: int) -> list[SigningKey]:
         """Return fresh keys to sign with."""
         return [SigningKey.generate(self.randomness) for _ in range(count)]
@@ -113,17 +119,25 @@ class Parties:
             randomness=self.randomness,
         ).values
 
-    def build(self, values: IntegerVector, key: SigningKey) -> list[Opening]:
-        """Share, prove, hash and sign; the packages in clear, server 1 first."""
+    def build(self, values: IntegerVector, key: SigningKey) -> Packages:
+        """Share, prove, hash and sign; the packages are made again when they are sealed."""
         return PackageBuilder(self.parameters, self.context, key, self.randomness).build(values)
 
-    def seal(self, opening: Opening) -> SealedPackage:
-        """Seal a package to its server's key."""
-        return seal_package(opening, self.hpke_keys[opening.header.server - 1].public, self.context)
+    def protect(self, vector: FloatVector, key: SigningKey) -> int:
+        """Do all of an owner's work for all servers; return the bytes of the sealed chunks."""
+        packages = self.build(self.quantise(vector), key)
+        chunks = sealed_chunks(packages, self.public_keys, self.context)
+        return sum(len(chunk) for _, chunk in chunks)
 
-    def protect(self, vector: FloatVector, key: SigningKey) -> list[SealedPackage]:
-        """Do all of an owner's work for all servers."""
-        return [self.seal(opening) for opening in self.build(self.quantise(vector), key)]
+    def seal(self, opening: Opening) -> SealedPackage:
+        """Seal one package to its server's key, all of it in memory."""
+        key = self.public_keys[opening.header.server - 1]
+        return seal_package(opening, key, self.context)
+
+    def submission(self) -> list[SealedPackage]:
+        """Return a fresh owner's sealed packages for all servers, server 1 first."""
+        (key,) = self.new_keys(1)
+        return [self.seal(opening) for opening in self.build(self.quantise(self.vector()), key)]
 
     # What a server does.
 

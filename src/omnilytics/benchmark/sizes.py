@@ -43,8 +43,7 @@ def wire(dimensions: list[int], *, servers: int, owners: int = 10) -> list[dict[
 
 
 def _row(parties: Parties, transcript_bytes: int) -> dict[str, Any]:
-    (key,) = parties.new_keys(1)
-    packages = parties.protect(parties.vector(), key)
+    packages = parties.submission()
     committee, dimension = parties.parameters.committee, parties.dimension
     sizes = [len(package.encode()) for package in packages]
     row = Row(

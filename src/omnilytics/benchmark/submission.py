@@ -18,7 +18,7 @@ def protect(dimensions: list[int], *, servers: int, repeats: int) -> list[dict[s
     for dimension in dimensions:
         parties = Parties(dimension, servers)
         vector, (key,) = parties.vector(), parties.new_keys(1)
-        sent = sum(len(package.encode()) for package in parties.protect(vector, key))
+        sent = sum(len(package.encode()) for package in parties.submission())
         row = measure(
             "protect",
             partial(parties.protect, vector, key),
@@ -36,9 +36,7 @@ def check(dimensions: list[int], *, servers: int, repeats: int) -> list[dict[str
     rows = []
     for dimension in dimensions:
         parties = Parties(dimension, servers)
-        sealed = parties.seal(
-            parties.build(parties.quantise(parties.vector()), *parties.new_keys(1))[-1]
-        )
+        sealed = parties.submission()[-1]
         row = measure(
             "check",
             partial(check_submission, parties, sealed, parties.new_challenge()),

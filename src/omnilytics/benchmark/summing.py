@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from omnilytics.algebra.field import MODULUS, FieldVector
-from omnilytics.algebra.fixed_point import to_field
 from omnilytics.benchmark.measure import measure
 from omnilytics.benchmark.parties import Parties
-from omnilytics.sharing.shamir import SEED_BYTES, Dealer, Share
+from omnilytics.protocol.package import read_share
+from omnilytics.sharing.shamir import SEED_BYTES, Share
 
 POOL_BYTES = 256 << 20
 """Memory for different explicit shares; where all owners' take more, some are added repeatedly."""
@@ -91,10 +91,6 @@ def _random_words(length: int) -> bytes:
 
 def _shares_of_x(parties: Parties) -> list[FieldVector]:
     """Return every server's share of a vector, server 1 first."""
-    committee, dimension = parties.parameters.committee, parties.dimension
-    seeds = [parties.randomness.bytes(SEED_BYTES) for _ in range(committee.privacy)]
-    dealer = Dealer(committee, dimension, parties.parameters.statement.bit_count, seeds)
-    explicit = dealer.share_vector(to_field(parties.quantise(parties.vector())))
-    length = parties.parameters.share_elements
-    seeded = [Share(length, seed=seed).elements(0, dimension) for seed in seeds]
-    return seeded + [np.ascontiguousarray(row) for row in explicit]
+    packages = parties.build(parties.quantise(parties.vector()), *parties.new_keys(1))
+    shares = (read_share(opening, parties.parameters) for opening in packages)
+    return [share.elements(0, parties.dimension) for share in shares]

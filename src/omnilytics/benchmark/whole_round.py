@@ -32,6 +32,7 @@ from omnilytics.protocol.settlement import (
 )
 from omnilytics.protocol.words import sign_words
 from omnilytics.transport.hpke import open_aggregate, seal_aggregate
+from omnilytics.transport.sealed_files import write_sealed
 from omnilytics.validity.challenge import Challenge
 from omnilytics.wire.hashing import EMPTY_ROOT
 from omnilytics.wire.messages import Receipt
@@ -46,7 +47,6 @@ from omnilytics.wire.transcript import (
 )
 
 _FIRST = PayoutState({}, EMPTY_ROOT)
-_SEALED, _OPENED = "sealed", "opened"
 
 
 class WholeRound:
@@ -71,6 +71,7 @@ class WholeRound:
         self._parties = parties
         self._folder = folder
         self._headers: dict[Address, PackageHeader] = {}
+        self._sealed: dict[Address, list[Path]] = {}
         self._receipts: dict[Address, list[ReceiptSignature]] = {}
         self._sum: IntegerVector = np.zeros(parties.dimension, dtype=np.int64)
 
@@ -103,18 +104,19 @@ class WholeRound:
             values = parties.quantise(vector)
         self._sum += values
         with phase("share, prove, hash, sign", "owner"):
-            openings = parties.build(values, key)
-        self._headers[key.address] = openings[0].header
-        for opening in openings:
-            with phase("seal", "owner"):
-                body = parties.seal(opening).encode()
-            self.upload_bytes += len(body)
-            self._path(_SEALED, opening.header.server, key.address).write_bytes(body)
+            packages = parties.build(values, key)
+        self._headers[key.address] = packages.headers[0]
+        folder = self._folder / key.address.hex()
+        folder.mkdir()
+        with phase("seal into files", "owner"):
+            files = write_sealed(packages, parties.public_keys, parties.context, folder)
+        self.upload_bytes += sum(file.path.stat().st_size for file in files)
+        self._sealed[key.address] = [file.path for file in files]
 
     def _receive(self, server: int, owner: Address) -> None:
         """Server: open, check and keep one package, and give a receipt."""
         parties, phase = self._parties, self.phases.phase
-        source = self._path(_SEALED, server, owner)
+        source = self._sealed[owner][server - 1]
         with phase("read package", "server"):
             sealed = SealedPackage.decode(
                 source.read_bytes(), max_bytes=parties.parameters.package_bytes
@@ -125,7 +127,7 @@ class WholeRound:
         with phase("check commitment", "server"):
             parties.check(opening)
         with phase("keep opened package", "server"):
-            self._path(_OPENED, server, owner).write_bytes(opening.encode())
+            self._kept(server, owner).write_bytes(opening.encode())
         with phase("give receipt", "server"):
             receipt = Receipt(
                 task=parties.context.task,
@@ -245,9 +247,9 @@ class WholeRound:
 
     def _stored(self, server: int, owner: Address) -> Opening:
         """Server: read a package that it keeps."""
-        content = self._path(_OPENED, server, owner).read_bytes()
+        content = self._kept(server, owner).read_bytes()
         with self.phases.phase("read kept package", "server"):
             return Opening.decode(content, max_bytes=self._parties.parameters.package_bytes)
 
-    def _path(self, kind: str, server: int, owner: Address) -> Path:
-        return self._folder / f"{kind}-{server}-{owner.hex()}"
+    def _kept(self, server: int, owner: Address) -> Path:
+        return self._folder / owner.hex() / f"opened-{server}"

@@ -15,7 +15,7 @@ from omnilytics.foundation.errors import ConfigError
 from omnilytics.storage.files import sync_folder
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes | memoryview) -> None:
     """Write a file durably, mode 0600; raises ConfigError where the disk does not take it."""
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
@@ -34,6 +34,15 @@ def write_file(path: Path, content: bytes) -> None:
             got=f"{path}: {error.strerror}",
             hint="make room or name another folder (client.data), then run it again",
         ) from None
+
+
+def flush_file(path: Path) -> None:
+    """Flush a file that was written by other means to the device."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_file(path: Path) -> bytes | None:

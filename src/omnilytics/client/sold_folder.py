@@ -1,6 +1,6 @@
 """A joined task on disk: the packages of the present round, until it is over.
 
-They hold the gradient and its shares in clear: mode 0600, deleted when they are of no more use.
+The gradient is in clear, with the seeds of its shares: mode 0600, deleted when of no more use.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from omnilytics.client import files
 from omnilytics.foundation.errors import MalformedError
 from omnilytics.foundation.units import Round, TaskId
 from omnilytics.protocol.context import RoundContext
+from omnilytics.protocol.package_builder import Packages
 from omnilytics.roles.data_owner import Sent
+from omnilytics.transport.sealed_files import SealedFile
 from omnilytics.wire import cbor
-from omnilytics.wire.package import Opening, SealedPackage
 from omnilytics.wire.transcript import Certificate
 
 
@@ -29,17 +30,22 @@ class SoldFolder:
     def __repr__(self) -> str:
         return f"SoldFolder({self.path})"
 
+    def place(self, context: RoundContext) -> Path:
+        """Return the round's folder, emptied."""
+        folder = self._round(context.round)
+        files.delete_folder(folder)
+        return files.private_folder(folder)
+
     def keep(self, sent: Sent) -> None:
         """Keep what was prepared; the index is written last, so it stands for all."""
+        assert isinstance(sent.packages, Packages)
         folder = self._round(sent.context.round)
-        files.delete_folder(folder)
-        for number, (opened, sealed) in enumerate(zip(sent.packages, sent.sealed, strict=True), 1):
-            files.write_file(folder / f"package-{number}", opened.encode())
-            files.write_file(folder / f"sealed-{number}", sealed.encode())
+        for number in range(1, len(sent.packages) + 1):
+            files.flush_file(folder / f"sealed-{number}")
+        files.write_file(folder / "vector", sent.vector.astype("<i8", copy=False).data)
         index = {
             "context": _plain(sent.context),
-            "servers": len(sent.packages),
-            "vector": sent.vector.astype("<i8").tobytes(),
+            "packages": sent.packages.state(),
             "clip_factor": float(sent.clip_factor),
         }
         files.write_file(folder / "index", cbor.encode(index))
@@ -60,18 +66,23 @@ class SoldFolder:
         try:
             if index["context"] != _plain(context):
                 return None
-            numbers = range(1, int(index["servers"]) + 1)
+            vector = np.fromfile(folder / "vector", dtype="<i8").astype(np.int64, copy=False)
+            packages = Packages.restore(index["packages"], vector)
             sent = Sent(
                 context=context,
-                packages=[self._read(Opening, folder / f"package-{each}") for each in numbers],
-                sealed=[self._read(SealedPackage, folder / f"sealed-{each}") for each in numbers],
-                vector=np.frombuffer(index["vector"], dtype="<i8").astype(np.int64),
+                packages=packages,
+                sealed=[
+                    SealedFile(header, folder / f"sealed-{header.server}")
+                    for header in packages.headers
+                ],
+                vector=vector,
                 clip_factor=float(index["clip_factor"]),
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OSError):
             raise MalformedError("a kept round is damaged", got=folder) from None
-        if (folder / "certificate").exists():
-            sent.certificate = self._read(Certificate, folder / "certificate")
+        certificate = files.read_file(folder / "certificate")
+        if certificate is not None:
+            sent.certificate = Certificate.decode(certificate, max_bytes=len(certificate))
         return sent
 
     def keep_frozen(self, task: TaskId, content: bytes) -> None:
@@ -87,12 +98,6 @@ class SoldFolder:
         for folder in self.path.glob("round-*"):
             if folder.name <= self._round(round_number).name:
                 files.delete_folder(folder)
-
-    def _read(self, kind: Any, place: Path) -> Any:
-        content = files.read_file(place)
-        if content is None:
-            raise MalformedError("a kept round is damaged", got=place)
-        return kind.decode(content, max_bytes=len(content))
 
     def _round(self, round_number: Round) -> Path:
         return self.path / f"round-{round_number:06d}"

@@ -15,7 +15,7 @@ from omnilytics.algebra.fixed_point import IntegerVector
 from omnilytics.foundation.units import Hash32
 from omnilytics.learning.encoding import FloatArray
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import PackageBuilder
+from omnilytics.protocol.package_builder import PackageBuilder, Packages
 from omnilytics.protocol.settlement import SealedRound
 from omnilytics.roles.data_owner import DataOwner
 from omnilytics.roles.server import Server
@@ -44,7 +44,7 @@ class FalseNormOwner(DataOwner):
 
     def build_packages(
         self, view: TaskView, context: RoundContext, vector: IntegerVector
-    ) -> list[Opening]:
+    ) -> Packages:
         """Share the boosted vector with a proof that claims the honest norm."""
         return _FalseNormBuilder(view.parameters, context, self.key, self.randomness).build(vector)
 
@@ -70,7 +70,7 @@ class WrappingOwner(DataOwner):
 
     def build_packages(
         self, view: TaskView, context: RoundContext, vector: IntegerVector
-    ) -> list[Opening]:
+    ) -> Packages:
         """Share the vector with the small norm that its squares have modulo p."""
         return _WrappingBuilder(view.parameters, context, self.key, self.randomness).build(vector)
 
@@ -91,16 +91,22 @@ class MisdealingOwner(DataOwner):
 
     def build_packages(
         self, view: TaskView, context: RoundContext, vector: IntegerVector
-    ) -> list[Opening]:
+    ) -> Packages:
         """Share an honest vector, but alter the first explicit share."""
         return _MisdealingBuilder(view.parameters, context, self.key, self.randomness).build(vector)
 
 
 class _MisdealingBuilder(PackageBuilder):
-    def share_vector(self, dealer: Dealer, vector: IntegerVector) -> FieldVector:
-        rows = super().share_vector(dealer, vector)
-        rows[0, 0] = (int(rows[0, 0]) + 1) % MODULUS
-        return rows
+    def make_dealer(self) -> Dealer:
+        honest = super().make_dealer()
+        return _Misdealer(honest.committee, honest.dimension, honest.bit_count, honest.seeds)
+
+
+class _Misdealer(Dealer):
+    def rows_into(self, start: int, out: FieldVector) -> None:
+        super().rows_into(start, out)
+        if start == 0 and out.size:
+            out[0, 0] = (int(out[0, 0]) + 1) % MODULUS
 
 
 class LyingServer(Server):

@@ -1,18 +1,14 @@
-"""Making and checking packages: the owner's side and each server's (protocol.md sections 4 and 5).
+"""Checking packages, and the words they give: each server's side (protocol.md sections 4 to 6).
 
-The owner shares x, commits to the shares by parts, derives the joint randomness J from the parts,
-proves the norm statement under J, shares the proof, and commits to everything. A server recomputes
-its own parts, J and the commitment before it gives a receipt.
+A server recomputes its own parts, J and the commitment before it gives a receipt. `package_builder`
+is the owner's side.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from omnilytics.algebra.field import FieldVector
-from omnilytics.algebra.fixed_point import IntegerVector, to_field
 from omnilytics.foundation.errors import OmniLyticsError, VerificationError
-from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Hash32
 from omnilytics.protocol.commitment import (
     joint_randomness,
@@ -22,123 +18,15 @@ from omnilytics.protocol.commitment import (
 )
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.parameters import TaskParameters
-from omnilytics.sharing.shamir import SEED_BYTES, Dealer, Share
+from omnilytics.sharing.shamir import Share
 from omnilytics.validity.challenge import Challenge
 from omnilytics.validity.evaluate import evaluate
-from omnilytics.validity.prover import WraparoundTestError, prove
 from omnilytics.validity.word import Word
 from omnilytics.wire.hashing import content_hash
 from omnilytics.wire.messages import Submission
 from omnilytics.wire.package import Opening, PackageHeader
-from omnilytics.wire.signatures import SigningKey, verify
+from omnilytics.wire.signatures import verify
 from omnilytics.wire.transcript import Certificate
-
-MAX_BLIND_DRAWS = 8
-"""An honest vector fails a draw with probability below 2^-100; more failures are a defect."""
-
-
-class PackageBuilder:
-    """Turns one encoded vector into the packages of all servers.
-
-    Args:
-        parameters: The task's parameters.
-        context: The open round.
-        key: The owner's key.
-        randomness: For seeds, blinds and masks.
-    """
-
-    def __init__(
-        self,
-        parameters: TaskParameters,
-        context: RoundContext,
-        key: SigningKey,
-        randomness: Randomness,
-    ) -> None:
-        self.parameters = parameters
-        self.context = context
-        self._key = key
-        self._randomness = randomness
-        self._owner_context = context.owner_context(key.address)
-
-    def build(self, vector: IntegerVector) -> list[Opening]:
-        """Return the packages in clear, server 1 first.
-
-        Args:
-            vector: Signed fixed-point integers, shape (D,), within the norm bounds.
-        """
-        statement, committee = self.parameters.statement, self.parameters.committee
-        seeds = [self._randomness.bytes(SEED_BYTES) for _ in range(committee.privacy)]
-        dealer = Dealer(committee, statement.dimension, statement.bit_count, seeds)
-        x_rows = self.share_vector(dealer, vector)
-        x_hashes = [None] * committee.privacy + [_hash_elements(row) for row in x_rows]
-        blinds, x_parts, bits = self._prove(vector, seeds, x_hashes)
-        proof_rows = dealer.share_proof(bits, self._randomness)
-        proof_hashes = [None] * committee.privacy + [_hash_elements(row) for row in proof_rows]
-        proof_parts = [
-            proof_part(self._owner_context, server, blind, proof_hash)
-            for server, blind, proof_hash in zip(
-                self.parameters.servers, blinds, proof_hashes, strict=True
-            )
-        ]
-        return self._packages(dealer.shares(), blinds, x_parts, proof_parts)
-
-    def share_vector(self, dealer: Dealer, vector: IntegerVector) -> FieldVector:
-        """Share the vector; returns the explicit shares of x, shape (n - t, D)."""
-        return dealer.share_vector(to_field(vector))
-
-    def prove(self, vector: IntegerVector, joint: Hash32) -> FieldVector:
-        """Return the proof's bits under the joint randomness."""
-        return prove(self.parameters.statement, vector, joint)
-
-    def _prove(
-        self, vector: IntegerVector, seeds: list[bytes], x_hashes: list[Hash32 | None]
-    ) -> tuple[list[bytes], list[Hash32], FieldVector]:
-        """Draw blinds until the wraparound tests pass; return blinds, x parts and bits."""
-        all_seeds = [*seeds, *([None] * (len(x_hashes) - len(seeds)))]
-        for _ in range(MAX_BLIND_DRAWS):
-            blinds = [self._randomness.bytes(32) for _ in x_hashes]
-            x_parts = [
-                x_part(self._owner_context, server, blind, seed=seed, x_hash=x_hash)
-                for server, blind, seed, x_hash in zip(
-                    self.parameters.servers, blinds, all_seeds, x_hashes, strict=True
-                )
-            ]
-            joint = joint_randomness(self._owner_context, x_parts)
-            try:
-                return blinds, x_parts, self.prove(vector, joint)
-            except WraparoundTestError:
-                continue
-        raise VerificationError("the vector fails its wraparound tests", want="norm within bounds")
-
-    def _packages(
-        self,
-        shares: list[Share],
-        blinds: list[bytes],
-        x_parts: list[Hash32],
-        proof_parts: list[Hash32],
-    ) -> list[Opening]:
-        joint = joint_randomness(self._owner_context, x_parts)
-        commitment = submission_commitment(self._owner_context, x_parts, proof_parts, joint)
-        submission = Submission(
-            task=self.context.task, round=self.context.round, commitment=commitment
-        )
-        signature = self._key.sign(submission, self.context.domain)
-        packages = []
-        for server, share, blind in zip(self.parameters.servers, shares, blinds, strict=True):
-            content = b"" if share.explicit is None else share.explicit.astype("<u8").tobytes()
-            header = PackageHeader(
-                task=self.context.task,
-                round=self.context.round,
-                owner=self._key.address,
-                server=server,
-                commitment=commitment,
-                submission_signature=signature,
-                x_parts=tuple(x_parts),
-                proof_parts=tuple(proof_parts),
-                content_bytes=len(content),
-            )
-            packages.append(Opening(header=header, blind=blind, seed=share.seed, content=content))
-        return packages
 
 
 def check_header(
@@ -248,8 +136,3 @@ def opening_convicts(
         )
         and compute_word(opening, parameters, context, challenge) == signed_word.to_bytes()
     )
-
-
-def _hash_elements(elements: FieldVector) -> Hash32:
-    """Return the content hash of elements as they travel, 8 bytes little-endian each."""
-    return content_hash(elements.astype("<u8", copy=False).view(np.uint8).data)

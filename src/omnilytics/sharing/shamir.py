@@ -5,7 +5,9 @@ M1 (two elements). Servers 1..t get 32-byte seeds that expand to their share (st
 shares of t+1..n follow from the secret at 0 and those expansions, by forward differences.
 
 The commitment to the shares of x comes before the bits exist (section 5), hence two steps of one
-`Dealer`: `share_vector`, then `share_proof` under the same seeds.
+`Dealer`: `share_vector`, then `share_proof` under the same seeds. The explicit shares are n - t
+times as long as x, so they are not kept: `rows` makes any part of them, as often as it is asked
+for. Making them twice, to be hashed and to be sealed, takes less time than writing them to memory.
 
 Not guaranteed: anything about dealers that do not use this code; servers check (section 6.5).
 """
@@ -14,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
 from omnilytics.algebra import kernels
 from omnilytics.algebra.field import MODULUS, FieldVector, require_canonical
+from omnilytics.algebra.fixed_point import IntegerVector
 from omnilytics.algebra.streams import BLOCK_ELEMENTS, LABEL_SHARE, Stream
 from omnilytics.foundation.errors import MalformedError, UsageError
 from omnilytics.foundation.randomness import Randomness
@@ -100,11 +103,11 @@ class Dealer:
         self.committee = committee
         self.dimension = dimension
         self.bit_count = bit_count
-        self._seeds = tuple(seeds)
+        self.seeds = tuple(seeds)
         self._streams = [Stream(LABEL_SHARE, seed) for seed in seeds]
-        rows = len(committee.explicit_points)
-        self._explicit = np.empty((rows, self.length), dtype=np.uint64)
-        self._steps = 0  # 1 once x is shared, 2 once the proof is
+        self._vector: FieldVector | IntegerVector | None = None
+        self._proof: FieldVector | None = None
+        self._points = np.empty((committee.privacy + 1) * BLOCK_ELEMENTS, dtype=np.uint64)
 
     def __repr__(self) -> str:
         return f"Dealer({self.committee}, contents hidden)"
@@ -114,68 +117,123 @@ class Dealer:
         """Elements of a share."""
         return self.dimension + self.bit_count + MASK_ELEMENTS
 
-    def share_vector(self, vector: FieldVector) -> FieldVector:
-        """Share x.
+    def share_vector(self, vector: FieldVector | IntegerVector) -> None:
+        """Share x, which must not change from here on.
 
         Args:
-            vector: Shape (D,), canonical.
-
-        Returns:
-            The explicit shares of x, shape (n - t, D): row k belongs to server t + 1 + k. A view.
+            vector: Shape (D,): canonical elements, or signed integers.
         """
-        self._advance(to=1)
+        if self._vector is not None:
+            raise UsageError("a dealer shares one vector, once")
         self._require_length(vector, self.dimension)
-        self._share(vector, 0)
-        return self._explicit[:, : self.dimension]
+        self._vector = vector
 
-    def share_proof(self, bits: FieldVector, randomness: Randomness) -> FieldVector:
+    def share_proof(self, bits: FieldVector, randomness: Randomness) -> None:
         """Share the proof's bits and draw the masks, after `share_vector`.
 
         Args:
             bits: Shape (bit_count,), zeros and ones for an honest owner.
             randomness: For M0's explicit free values and M1's secret.
-
-        Returns:
-            The explicit shares of bits, M0, M1, shape (n - t, bit_count + 4). A view.
         """
-        self._advance(to=2)
+        if self._vector is None or self._proof is not None:
+            raise UsageError("share the vector once, then the proof once")
         self._require_length(bits, self.bit_count)
-        self._share(bits, self.dimension)
-        self._share_zero_mask(self.length - 4, randomness)
-        self._share(random_elements(2, randomness), self.length - 2)
-        return self._explicit[:, self.dimension :]
+        proof = np.empty(
+            (len(self.committee.explicit_points), self.length - self.dimension), np.uint64
+        )
+        self._share(bits, self.dimension, proof, 0)
+        self._share_zero_mask(proof, randomness)
+        self._share(random_elements(2, randomness), self.length - 2, proof, self.bit_count + 2)
+        self._proof = proof
+
+    def restore_proof(self, proof: FieldVector) -> None:
+        """Take up the shares of a proof as `rows` gave them, in place of `share_proof`.
+
+        Args:
+            proof: Shape (n - t, bit_count + 4): elements D, D + 1, ... of each explicit share.
+        """
+        if self._vector is None or self._proof is not None:
+            raise UsageError("share the vector once, then the proof once")
+        want = (len(self.committee.explicit_points), self.length - self.dimension)
+        if proof.shape != want:
+            raise UsageError("proof of wrong shape", got=proof.shape, want=want)
+        require_canonical(proof.reshape(-1))
+        self._proof = proof
+
+    def rows(self, start: int, stop: int) -> FieldVector:
+        """Return elements start, ..., stop - 1 of the explicit shares, shape (n - t, stop - start).
+
+        Row k belongs to server t + 1 + k.
+
+        Raises:
+            UsageError: If they reach beyond what is shared by now.
+        """
+        out = np.empty((len(self.committee.explicit_points), max(stop - start, 0)), np.uint64)
+        self.rows_into(start, out)
+        return out
+
+    def rows_into(self, start: int, out: FieldVector) -> None:
+        """Write elements start, start+1, ... of the explicit shares over `out`, a row for each.
+
+        Args:
+            start: First element.
+            out: Shape (n - t, count), contiguous.
+
+        Raises:
+            UsageError: If they reach beyond what is shared by now.
+        """
+        stop = start + out.shape[1]
+        end = self.length if self._proof is not None else self.dimension
+        if self._vector is None or not 0 <= start <= stop <= end:
+            raise UsageError("beyond what is shared", got=(start, stop), want=end)
+        of_vector = self._vector[start : min(stop, self.dimension)]
+        if len(of_vector):
+            self._share(of_vector, start, out, 0)
+        if stop > self.dimension:
+            assert self._proof is not None
+            first = max(start, self.dimension)
+            out[:, first - start :] = self._proof[:, first - self.dimension : stop - self.dimension]
 
     def shares(self) -> list[Share]:
-        """Return the servers' shares, server 1 first, after both steps."""
-        self._advance(to=3)
-        self._steps = 2
-        seeded = [Share(self.length, seed=seed) for seed in self._seeds]
-        return seeded + [Share(self.length, explicit=row) for row in self._explicit]
-
-    def _advance(self, *, to: int) -> None:
-        if self._steps != to - 1:
+        """Return the servers' shares, server 1 first, in memory, after both steps."""
+        if self._proof is None:
             raise UsageError("share the vector once, then the proof once, then take the shares")
-        self._steps = to
+        seeded = [Share(self.length, seed=seed) for seed in self.seeds]
+        return seeded + [Share(self.length, explicit=row) for row in self.rows(0, self.length)]
 
-    def _require_length(self, vector: FieldVector, length: int) -> None:
+    def _require_length(self, vector: FieldVector | IntegerVector, length: int) -> None:
         if vector.shape != (length,):
             raise UsageError("secret of wrong length", got=vector.shape, want=length)
-        require_canonical(vector)
+        if vector.dtype == np.uint64:
+            require_canonical(cast(FieldVector, vector))
 
-    def _share(self, secret: FieldVector, column: int) -> None:
-        """Share a vector at degree t onto the columns from `column` on, block by block."""
+    def _share(
+        self, secret: FieldVector | IntegerVector, first: int, out: FieldVector, column: int
+    ) -> None:
+        """Share a secret at degree t onto the columns from `column` on, block by block.
+
+        Args:
+            secret: Elements first, first + 1, ... of what is shared.
+            first: Where they are in the share, and so in the streams of the seeds.
+            out: Shape (n - t, columns).
+            column: Where they go.
+        """
         t = self.committee.privacy
-        start = column
-        while start < column + len(secret):
-            end = min((start // BLOCK_ELEMENTS + 1) * BLOCK_ELEMENTS, column + len(secret))
-            table = np.empty((t + 1, end - start), dtype=np.uint64)
-            table[0] = secret[start - column : end - column]
+        done = 0
+        while done < len(secret):
+            take = min(BLOCK_ELEMENTS - (first + done) % BLOCK_ELEMENTS, len(secret) - done)
+            table = self._points[: (t + 1) * take].reshape(t + 1, take)
+            part = secret[done : done + take]
+            if part.dtype == np.uint64:
+                table[0] = part
+            else:
+                kernels.current().from_signed(cast(IntegerVector, part), table[0])
             for point, stream in enumerate(self._streams, start=1):
-                stream.elements_into(start, table[point])
-            kernels.current().extend_shares(table, self._explicit, start)
-            start = end
+                stream.elements_into(first + done, table[point])
+            kernels.current().extend_shares(table, out, column + done)
+            done += take
 
-    def _share_zero_mask(self, column: int, randomness: Randomness) -> None:
+    def _share_zero_mask(self, proof: FieldVector, randomness: Randomness) -> None:
         """Share M0: zero, at degree 2t.
 
         2t values are free (t from seeds, t drawn here): with only t it would have degree t, and
@@ -184,10 +242,10 @@ class Dealer:
         t = self.committee.privacy
         table = np.zeros((2 * t + 1, 2), dtype=np.uint64)
         for point, stream in enumerate(self._streams, start=1):
-            table[point] = stream.elements(column, 2)
+            table[point] = stream.elements(self.length - MASK_ELEMENTS, 2)
         table[t + 1 :] = random_elements(2 * t, randomness).reshape(t, 2)
-        self._explicit[:t, column : column + 2] = table[t + 1 :]
-        kernels.current().extend_shares(table, self._explicit[t:], column)
+        proof[:t, self.bit_count : self.bit_count + 2] = table[t + 1 :]
+        kernels.current().extend_shares(table, proof[t:], self.bit_count)
 
 
 def share_submission(

@@ -26,7 +26,7 @@ def authenticate(
     *,
     method: str,
     path: str,
-    body: bytes,
+    body: bytes | memoryview,
     task: TaskId,
     round_number: Round,
     time: int,

@@ -85,7 +85,7 @@ class ServerClient:
         task: TaskId,
         round_number: Round,
         owner: Address,
-        body: bytes,
+        body: bytes | memoryview,
         sign: Sign,
     ) -> bytes:
         """Send a sealed package (its owner); returns the signed receipt."""
@@ -97,7 +97,7 @@ class ServerClient:
         round_number: Round,
         server: int,
         owner: Address,
-        body: bytes,
+        body: bytes | memoryview,
         sign: Sign,
     ) -> bytes:
         """Leave another server's sealed package (its owner); returns the signed Held message."""
@@ -140,14 +140,14 @@ class ServerClient:
             raise MalformedError("aggregate is not a list of chunks")
         return chunks
 
-    async def _upload(self, path: str, body: bytes, sign: Sign) -> bytes:
+    async def _upload(self, path: str, body: bytes | memoryview, sign: Sign) -> bytes:
         """Send a body whole or, where it is large, in parts; take up what broke off."""
         if goes_in_parts(body):
             signed = _resigned(sign)
             return await send_in_parts(
                 body, lambda *sent: self._send_part(path, signed(), *sent), self.endpoint
             )
-        return await patiently(lambda: self._call("submit", "PUT", path, body, sign()))
+        return await patiently(lambda: self._call("submit", "PUT", path, bytes(body), sign()))
 
     async def _send_part(
         self, path: str, headers: dict[str, str], method: str, content: bytes, part: Part | None
@@ -228,7 +228,7 @@ def package_path(task: TaskId, round_number: Round, owner: Address) -> str:
     return f"{_round_path(task, round_number)}/submissions/{show_address(owner)}"
 
 
-def goes_in_parts(body: bytes) -> bool:
+def goes_in_parts(body: bytes | memoryview) -> bool:
     """Tell whether a package is sent in parts."""
     return len(body) > PARTS_ABOVE_BYTES
 

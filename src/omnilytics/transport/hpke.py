@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
@@ -16,6 +17,7 @@ from omnilytics.foundation.errors import KeyMaterialError, VerificationError
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.context import RoundContext
+from omnilytics.protocol.package_builder import Packages
 from omnilytics.wire.hashing import tagged_hash
 from omnilytics.wire.package import CHUNK_BYTES, Opening, PackageHeader, SealedPackage, chunk_count
 
@@ -51,7 +53,7 @@ class HpkeKey:
         return "HpkeKey(...)"
 
 
-def seal(public_key: bytes, plaintext: bytes, info: bytes) -> bytes:
+def seal(public_key: bytes, plaintext: bytes | memoryview, info: bytes) -> bytes:
     """Seal `plaintext` to a raw 32-byte X25519 public key."""
     try:
         return _SUITE.encrypt(plaintext, X25519PublicKey.from_public_bytes(public_key), info)
@@ -83,6 +85,38 @@ def seal_package(opening: Opening, public_key: bytes, context: RoundContext) -> 
     chunks = [opening.blind + (opening.seed or b""), *slices]
     binding = _package_binding(opening.header, context)
     return SealedPackage(header=opening.header, chunks=seal_chunks(public_key, chunks, binding))
+
+
+def sealed_chunks(
+    packages: Packages, public_keys: Sequence[bytes], context: RoundContext
+) -> Iterator[tuple[int, bytes]]:
+    """Yield (server, sealed chunk) for all packages, each server's chunks in order.
+
+    The same chunks as `seal_package` makes (but for HPKE's fresh keys), while no share is held in
+    memory whole: each part of all shares is made, and sealed for all servers, before the next.
+
+    Args:
+        packages: Of all servers.
+        public_keys: Their X25519 keys, 32 bytes each.
+        context: The open round.
+    """
+    dealer = packages.dealer
+    bindings = [_package_binding(header, context) for header in packages.headers]
+    counts = [chunk_count(header.content_bytes) for header in packages.headers]
+    seeds = [*dealer.seeds, *([b""] * (len(packages) - len(dealer.seeds)))]
+    for place, blind in enumerate(packages.blinds):
+        info = _chunk_info(bindings[place], 0, counts[place])
+        yield place + 1, seal(public_keys[place], blind + seeds[place], info)
+    size = CHUNK_BYTES // 8
+    explicit = range(len(dealer.seeds), len(packages))
+    memory = np.empty(len(explicit) * min(size, dealer.length), dtype=np.uint64)
+    for index, start in enumerate(range(0, dealer.length, size), start=1):
+        count = min(size, dealer.length - start)
+        rows = memory[: len(explicit) * count].reshape(len(explicit), count)
+        dealer.rows_into(start, rows)
+        for place, row in zip(explicit, rows.astype("<u8", copy=False), strict=True):
+            info = _chunk_info(bindings[place], index, counts[place])
+            yield place + 1, seal(public_keys[place], row.view(np.uint8).data, info)
 
 
 def open_package(sealed: SealedPackage, key: HpkeKey, context: RoundContext) -> Opening:

@@ -75,7 +75,7 @@ Exchange = Callable[[str, bytes, Part | None], Awaitable[Answer]]
 """Sends a method, content and where it stands in the body (None: HEAD)."""
 
 
-async def send_in_parts(body: bytes, exchange: Exchange, endpoint: str) -> bytes:
+async def send_in_parts(body: bytes | memoryview, exchange: Exchange, endpoint: str) -> bytes:
     """Send a body in parts, take up what broke off, and return the answer to the whole.
 
     Nothing that the server says makes it go on for ever: the requests in all are bounded.
@@ -87,7 +87,7 @@ async def send_in_parts(body: bytes, exchange: Exchange, endpoint: str) -> bytes
     most = 3 * (len(body) // PART_BYTES + 1) + 4 * ATTEMPTS
     for _ in range(most):
         part = None if lost else _part_at(offset, len(body))
-        content = body[part.first : part.last + 1] if part else b""
+        content = bytes(body[part.first : part.last + 1]) if part else b""
         try:
             answer = await exchange("PUT" if part else "HEAD", content, part)
             if answer.status == 200:

@@ -11,6 +11,8 @@ given under different seeds: the seed lock is the caller's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +41,29 @@ class ElementReader(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Partial:
+    """What a range of entries of x adds to a word; the partials of all ranges add up.
+
+    Attributes:
+        low_degree: sum chi^i x_i.
+        projection: sum_k w_k Y_k.
+        norms: Each component's sum x_i^2 modulo p.
+    """
+
+    low_degree: ExtensionElement
+    projection: ExtensionElement
+    norms: tuple[int, ...]
+
+    def __add__(self, other: Partial) -> Partial:
+        """Return what both ranges add."""
+        return Partial(
+            extension.add(self.low_degree, other.low_degree),
+            extension.add(self.projection, other.projection),
+            tuple((a + b) % MODULUS for a, b in zip(self.norms, other.norms, strict=True)),
+        )
+
+
 def evaluate(
     statement: Statement, share: ElementReader, joint_randomness: bytes, challenge: Challenge
 ) -> Word:
@@ -54,44 +79,85 @@ def evaluate(
         MalformedError: If the share's length is not the statement's, or J is not 32 bytes.
         UsageError: If the challenge is for another statement.
     """
+    partial = evaluate_part(statement, share, joint_randomness, challenge, 0, statement.dimension)
+    return finish(statement, share, partial, challenge)
+
+
+def evaluate_part(
+    statement: Statement,
+    share: ElementReader,
+    joint_randomness: bytes,
+    challenge: Challenge,
+    first: int,
+    stop: int,
+) -> Partial:
+    """Return what the entries first, ..., stop - 1 of x add to the word, in one pass over them.
+
+    Raises:
+        MalformedError: If the share's length is not the statement's, or J is not 32 bytes.
+        UsageError: If the challenge is for another statement, or the range is beyond x.
+    """
+    _check(statement, share, challenge)
+    if not 0 <= first <= stop <= statement.dimension:
+        raise UsageError("beyond the vector", got=(first, stop), want=statement.dimension)
+    kernel = kernels.current()
+    weights = challenge.chi_weights
+    d = projection = extension.ZERO
+    norms = [0] * len(statement.components)
+    for start, tests in blocks_of_tests(statement, joint_randomness, first, stop):
+        block = share.elements(start, len(tests))
+        for k, part in _parts(statement, start, len(tests)):
+            weighted, projected, squares = kernel.word_products(
+                tests[part],
+                challenge.tables,
+                weights.block[:, : part.stop - part.start],
+                block[part],
+            )
+            d = extension.add(d, weights.shifted(weighted, start + part.start))
+            projection = extension.add(projection, projected)
+            norms[k] = (norms[k] + squares) % MODULUS
+    return Partial(d, projection, tuple(norms))
+
+
+def finish(
+    statement: Statement, share: ElementReader, partial: Partial, challenge: Challenge
+) -> Word:
+    """Return the word, given what all of x adds to it.
+
+    Raises:
+        MalformedError: If the share's length is not the statement's.
+        UsageError: If the challenge is for another statement.
+    """
+    _check(statement, share, challenge)
+    rest = share.elements(statement.dimension, statement.bit_count + MASK_ELEMENTS)
+    bits, masks = rest[:-MASK_ELEMENTS], [int(element) for element in rest[-MASK_ELEMENTS:]]
+    c = _constraints(statement, bits, partial, challenge)
+    d = challenge.chi_weights.inner_product(bits, statement.dimension)
+    return Word(
+        extension.add(c, ExtensionElement(*masks[:2])),
+        extension.total([partial.low_degree, d, ExtensionElement(*masks[2:])]),
+    )
+
+
+def _check(statement: Statement, share: ElementReader, challenge: Challenge) -> None:
     if share.length != statement.share_length:
         raise MalformedError("share of wrong length", got=share.length, want=statement.share_length)
     if challenge.statement != statement:
         raise UsageError("challenge of another statement")
-    d, norms, projection = _read_vector(statement, share, joint_randomness, challenge)
-    rest = share.elements(statement.dimension, statement.bit_count + MASK_ELEMENTS)
-    bits, masks = rest[:-MASK_ELEMENTS], [int(element) for element in rest[-MASK_ELEMENTS:]]
-    c = _constraints(statement, bits, norms, projection, challenge)
-    d = extension.add(d, challenge.chi_weights.inner_product(bits, statement.dimension))
-    return Word(
-        extension.add(c, ExtensionElement(*masks[:2])),
-        extension.add(d, ExtensionElement(*masks[2:])),
-    )
 
 
-def _read_vector(
-    statement: Statement, share: ElementReader, joint_randomness: bytes, challenge: Challenge
-) -> tuple[ExtensionElement, list[int], ExtensionElement]:
-    """Return sum chi^i x_i, each component's sum x_i^2, and sum_k w_k Y_k, in one pass."""
-    kernel = kernels.current()
-    d = projection = extension.ZERO
-    norms = [0] * len(statement.components)
-    for start, tests in blocks_of_tests(statement, joint_randomness):
-        block = share.elements(start, len(tests))
-        d = extension.add(d, challenge.chi_weights.inner_product(block, start))
-        coefficients = kernel.combined_coefficients(tests, challenge.tables)
-        projection = extension.add(projection, kernel.extension_inner_product(coefficients, block))
-        for k, component in enumerate(statement.component_slices()):
-            part = block[max(component.start - start, 0) : max(component.stop - start, 0)]
-            norms[k] = (norms[k] + kernel.sum_of_squares(part)) % MODULUS
-    return d, norms, projection
+def _parts(statement: Statement, start: int, count: int) -> Iterator[tuple[int, slice]]:
+    """Yield each component in a block, and where in the block it lies."""
+    for k, component in enumerate(statement.component_slices()):
+        part = slice(max(component.start - start, 0), min(component.stop - start, count))
+        if part.start < part.stop:
+            yield k, part
 
 
 def _constraints(
     statement: Statement,
     bits: FieldVector,
-    norms: list[int],
-    projection: ExtensionElement,
+    partial: Partial,
     challenge: Challenge,
 ) -> ExtensionElement:
     """Return sum_i rho^i Q_i, i from 1, in the order of section 6.5."""
@@ -104,14 +170,14 @@ def _constraints(
 
     width = statement.norm_bits
     powers_of_two = np.uint64(1) << np.arange(width, dtype=np.uint64)  # 2f <= 48 bits
-    for k, norm in enumerate(norms):
+    for k, norm in enumerate(partial.norms):
         value = kernel.inner_product(bits[k * width : (k + 1) * width], powers_of_two)
         terms.append(extension.scale(_column(powers, len(bits) + k), value - norm))
 
-    test_values = bits[width * len(norms) :]
+    test_values = bits[width * len(partial.norms) :]
     values = kernel.extension_inner_product(challenge.bit_weights, test_values)
-    wraparound = extension.add(extension.subtract(projection, values), challenge.constant)
-    terms.append(extension.multiply(_column(powers, len(bits) + len(norms)), wraparound))
+    wraparound = extension.add(extension.subtract(partial.projection, values), challenge.constant)
+    terms.append(extension.multiply(_column(powers, len(bits) + len(partial.norms)), wraparound))
     return extension.total(terms)
 
 

@@ -23,10 +23,11 @@ BLOCK_ENTRIES: Final = 8192
 
 
 def blocks_of_tests(
-    statement: Statement, joint_randomness: bytes
+    statement: Statement, joint_randomness: bytes, first: int = 0, stop: int | None = None
 ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
     """Yield (first entry, Z of up to 8,192 entries as uint8 of shape (entries, tests/4)).
 
+    From entry `first` to before entry `stop`, by default all; blocks begin at multiples of 8,192.
     The array is overwritten by the next one: fresh memory for each would cost as much as the tests.
 
     Raises:
@@ -38,9 +39,12 @@ def blocks_of_tests(
         )
     stream = Stream(LABEL_TESTS, joint_randomness)
     width = statement.test_bytes
+    end = statement.dimension if stop is None else min(stop, statement.dimension)
     buffer = np.empty(min(BLOCK_ENTRIES, statement.dimension) * width, dtype=np.uint8)
-    for start in range(0, statement.dimension, BLOCK_ENTRIES):
-        count = min(BLOCK_ENTRIES, statement.dimension - start)
+    start = first
+    while start < end:
+        count = min(BLOCK_ENTRIES - start % BLOCK_ENTRIES, end - start)
         block = buffer[: count * width]
         stream.read_into(start * width, block)
         yield start, block.reshape(count, width)
+        start += count

@@ -58,20 +58,17 @@ def project(
 ) -> npt.NDArray[np.int64]:
     """Return Y_k = <Z_k, values> for every test, for entries of at most 2^24."""
     kernel = kernels.current()
-    small = values.astype(np.int32)
     sums = np.zeros(statement.tests, dtype=np.int64)
     for start, tests in blocks_of_tests(statement, joint_randomness):
-        sums += kernel.projections(tests, small[start : start + len(tests)])
+        small = values[start : start + len(tests)].astype(np.int32)
+        sums += kernel.projections(tests, small)
     return sums
 
 
 def _checked_norms(statement: Statement, values: IntegerVector) -> list[int]:
     if values.shape != (statement.dimension,):
         raise UsageError("vector of wrong length", got=values.shape, want=statement.dimension)
-    limit = 1 << statement.fractional_bits
-    if int(values.max()) > limit or int(values.min()) < -limit:  # before squares could overflow
-        raise UsageError("an entry exceeds the norm bound", want=f"at most {limit}")
-    norms = squared_norms(values, statement.components)
+    norms = squared_norms(values, statement.components, 1 << statement.fractional_bits)
     for component, norm in enumerate(norms):
         if norm > statement.norm_bound:
             raise UsageError(

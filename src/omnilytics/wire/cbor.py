@@ -31,6 +31,28 @@ def encode(value: Any) -> bytes:
     return cbor2.dumps(_with_exact_floats(value), canonical=True, default=_write_float)
 
 
+def byte_string_head(length: int) -> bytes:
+    """Return what comes before `length` bytes of a byte string, for content that is streamed."""
+    return _head(_BYTES, length)
+
+
+def array_head(count: int) -> bytes:
+    """Return what comes before the `count` items of an array that is streamed."""
+    return _head(_ARRAY, count)
+
+
+def map_head(count: int) -> bytes:
+    """Return what comes before the `count` keys with their values of a map that is streamed."""
+    return _head(_MAP, count)
+
+
+def _head(major: int, argument: int) -> bytes:
+    if argument < 24:
+        return bytes([major << 5 | argument])
+    info, size = next(entry for entry in _ARGUMENT_BYTES.items() if argument < 1 << 8 * entry[1])
+    return bytes([major << 5 | info]) + argument.to_bytes(size, "big")
+
+
 @dataclass(frozen=True)
 class _Float:
     """A float that is encoded here: the library writes half-precision values from 2^15 on too long.

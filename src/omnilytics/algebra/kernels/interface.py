@@ -73,18 +73,26 @@ class Kernels(Protocol):
         """
         ...
 
-    def combined_coefficients(
-        self, tests: npt.NDArray[np.uint8], tables: npt.NDArray[np.int64]
-    ) -> FieldVector:
-        """Return the sum over wraparound tests of weight times test, for each entry.
+    def word_products(
+        self,
+        tests: npt.NDArray[np.uint8],
+        tables: npt.NDArray[np.int64],
+        weights: FieldVector,
+        vector: FieldVector,
+    ) -> tuple[ExtensionElement, ExtensionElement, int]:
+        """Return what a server's word needs of a part of its share, in one pass.
 
         Args:
             tests: Shape (count, groups): the stream Z, four tests a byte.
             tables: Shape (groups, 256, 2): for a byte of a group the sum of its four signed
                 weights, both limbs; all groups together sum to less than 2^63.
+            weights: In E, shape (2, count).
+            vector: Shape (count,).
 
         Returns:
-            A vector of E, shape (2, count).
+            The sum of weights_i * vector_i; the sum of coefficient_i * vector_i, where a
+            coefficient is the sum over the wraparound tests of weight times test; the sum of
+            vector_i^2.
         """
         ...
 
@@ -99,6 +107,37 @@ class Kernels(Protocol):
 
         Returns:
             Shape (4 * groups,).
+        """
+        ...
+
+    def from_signed(self, values: npt.NDArray[np.int64], out: FieldVector) -> None:
+        """Write signed integers, each above -p and below 2^63, as field elements to `out`."""
+        ...
+
+    def squared_norm(self, values: npt.NDArray[np.int64], limit: int) -> int | None:
+        """Return the exact sum of values_i^2, or None if a value exceeds the limit.
+
+        Args:
+            values: Any integers.
+            limit: Largest absolute value, at most 2^25.
+        """
+        ...
+
+    def round_stochastically(
+        self,
+        vector: npt.NDArray[np.float64],
+        factor: float,
+        draws: FieldVector,
+        out: npt.NDArray[np.int64],
+    ) -> None:
+        """Write factor * vector, rounded without bias, to `out`.
+
+        Args:
+            vector: Finite; factor * vector below 2^53 in absolute value.
+            factor: Multiplied with every entry.
+            draws: 64 random bits an entry, of which 53 are used; any uint64.
+            out: Receives floor(factor * entry), or one more where the draw says so: with a
+                probability of the fraction.
         """
         ...
 

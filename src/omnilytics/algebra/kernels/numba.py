@@ -20,11 +20,13 @@ Threads: kernels release the GIL; callers split work into coarse blocks. Not con
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
+from numba.extending import intrinsic, models, register_model
 
 from omnilytics.algebra import extension
 from omnilytics.algebra.extension import ExtensionElement
@@ -40,22 +42,114 @@ _MASK = np.uint64(2**32 - 1)
 _SHIFT = np.uint64(32)
 _SIGN = np.uint64(63)
 _ZERO = np.uint64(0)
-_TEST1, _TEST2, _TEST3 = np.int32(2), np.int32(4), np.int32(6)  # where a test's two bits start
 
 _SUM_BLOCK = 8192  # entries summed over all vectors before the next ones are
 _POWER_BLOCK = 8192  # powers made by one multiplication each from those before
 _BLOCK = 1024  # columns of a sharing block: a few rows of it stay in the first-level cache
-_PROJECTION_BLOCK = 64  # entries summed in 32 bits: 64 * 2^24 < 2^31
+_PROJECTION_BLOCK = 64  # entries summed in 32 bits: 64 * 2^24 = 2^30
 _GROUPS = 32  # bytes of Z for an entry
-_TABLE_GROUPS = 8  # tables in use at once: 8 * 256 * 16 bytes stay in the first-level cache
-_TABLE_BLOCK = 512
+_BITS = 8 * _GROUPS
+_TABLE_BLOCK = 512  # entries whose sums stay in the first-level cache
+_EIGHT_TABLES = 8 * 256 * 2  # numbers in eight tables, 32 KiB: these stay there as well
 
 _WORD = types.uint64
 _IN = types.Array(types.uint64, 1, "C", readonly=True)
 _OUT = types.Array(types.uint64, 1, "C")
 _OUT2 = types.Array(types.uint64, 2, "C")
 _FOUR_WORDS = types.Tuple((types.uint64,) * 4)  # type: ignore[no-untyped-call]
-_TESTS = types.Array(types.uint8, 2, "C", readonly=True)
+_EIGHT_WORDS = types.Tuple((types.uint64,) * 8)  # type: ignore[no-untyped-call]
+_INTEGERS = types.Array(types.int64, 1, "C", readonly=True)
+_INTEGERS_OUT = types.Array(types.int64, 1, "C")
+
+
+# --- vectors in registers, for the two loops that LLVM does not vectorise by itself --------------
+
+
+_intrinsic: Any = intrinsic  # its stub knows neither the context nor what is generated
+
+
+class _Lanes(types.Type):
+    """A vector of `count` integers of `bits` bits; adding wraps around."""
+
+    def __init__(self, bits: int, count: int) -> None:
+        self.bits, self.count = bits, count
+        super().__init__(f"Lanes({bits} bits, {count})")
+
+
+@register_model(_Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: _Lanes) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            manager, kind, ir.VectorType(ir.IntType(kind.bits), kind.count)
+        )
+
+
+_LANES16, _LANES32, _PAIR = _Lanes(16, 32), _Lanes(32, 16), _Lanes(64, 2)
+
+
+def _zeros_of(kind: _Lanes) -> Any:
+    @_intrinsic
+    def zeros(_context):  # type: ignore[no-untyped-def]
+        def generate(context, _builder, signature, _arguments):  # type: ignore[no-untyped-def]
+            return ir.Constant(context.get_value_type(signature.return_type), None)
+
+        return kind(), generate
+
+    return zeros
+
+
+_no_lanes16, _no_lanes32, _no_pair = _zeros_of(_LANES16), _zeros_of(_LANES32), _zeros_of(_PAIR)
+
+
+@_intrinsic
+def _add_where(_context, lanes, bits, value):  # type: ignore[no-untyped-def]
+    """Return lanes + value in the lanes whose bit is set: one masked instruction with AVX-512."""
+
+    def generate(_context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
+        sums, mask, scalar = arguments
+        count = sums.type.count
+        nothing = ir.Constant(sums.type, None)
+        first = builder.insert_element(nothing, scalar, ir.IntType(32)(0))
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), count), None)
+        spread = builder.shuffle_vector(first, nothing, everywhere)
+        chosen = builder.bitcast(mask, ir.VectorType(ir.IntType(1), count))
+        return builder.add(sums, builder.select(chosen, spread, nothing))
+
+    return lanes(lanes, bits, value), generate
+
+
+@_intrinsic
+def _add_from(_context, lanes, array, offset):  # type: ignore[no-untyped-def]
+    """Return lanes + the vector that begins `offset` bytes into the array; not checked."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        sums, memory, distance = arguments
+        place = _place(context, builder, signature.args[1], memory, distance, sums.type)
+        vector = builder.load(place)
+        vector.align = 8
+        return builder.add(sums, vector)
+
+    return lanes(lanes, array, offset), generate
+
+
+@_intrinsic
+def _store_lanes(_context, array, offset, lanes):  # type: ignore[no-untyped-def]
+    """Write the vector to the array, `offset` bytes from its start; not checked."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        memory, distance, sums = arguments
+        place = _place(context, builder, signature.args[0], memory, distance, sums.type)
+        builder.store(sums, place).align = 2
+        return context.get_dummy_value()
+
+    return types.void(array, offset, lanes), generate
+
+
+def _place(context: Any, builder: Any, kind: Any, memory: Any, distance: Any, wanted: Any) -> Any:
+    """Return the address `distance` bytes into an array, as that of a vector."""
+    start = context.make_array(kind)(context, builder, memory).data
+    byte = builder.gep(builder.bitcast(start, ir.IntType(8).as_pointer()), [distance])
+    return builder.bitcast(byte, wanted.as_pointer())
 
 
 # --- scalar arithmetic, inlined into every loop -------------------------------------------------
@@ -162,6 +256,33 @@ def _inner_product_loop(left, right):  # type: ignore[no-untyped-def]
     return sum0, sum1, sum2, sum3
 
 
+@njit(_EIGHT_WORDS(_IN, _IN, _IN), cache=True, nogil=True)
+def _two_inner_products_loop(left, other, right):  # type: ignore[no-untyped-def]
+    """Return the sums of left_i * right_i and of other_i * right_i, splitting right_i once."""
+    left0 = left1 = left2 = left3 = other0 = other1 = other2 = other3 = _ZERO
+    for i in range(right.size):
+        b_low, b_high = right[i] & _MASK, right[i] >> _SHIFT
+        a_low, a_high = left[i] & _MASK, left[i] >> _SHIFT
+        low = a_low * b_low
+        cross = a_low * b_high + (low >> _SHIFT)
+        middle = a_high * b_low + (cross & _MASK)
+        high = a_high * b_high
+        left0 += low & _MASK
+        left1 += middle & _MASK
+        left2 += (high & _MASK) + (cross >> _SHIFT) + (middle >> _SHIFT)
+        left3 += high >> _SHIFT
+        a_low, a_high = other[i] & _MASK, other[i] >> _SHIFT
+        low = a_low * b_low
+        cross = a_low * b_high + (low >> _SHIFT)
+        middle = a_high * b_low + (cross & _MASK)
+        high = a_high * b_high
+        other0 += low & _MASK
+        other1 += middle & _MASK
+        other2 += (high & _MASK) + (cross >> _SHIFT) + (middle >> _SHIFT)
+        other3 += high >> _SHIFT
+    return left0, left1, left2, left3, other0, other1, other2, other3
+
+
 @njit(_FOUR_WORDS(_IN), cache=True, nogil=True)
 def _sum_of_squares_loop(vector):  # type: ignore[no-untyped-def]
     sum0 = sum1 = sum2 = sum3 = _ZERO
@@ -200,75 +321,175 @@ def _extend_shares_loop(table, out, column):  # type: ignore[no-untyped-def]
             value = following
 
 
-# --- wraparound tests: 32 groups of four, fewer are padded --------------------------------------
+# --- integers -----------------------------------------------------------------------------------
+
+
+@njit(types.void(_INTEGERS, _OUT), cache=True, nogil=True)
+def _from_signed_loop(values, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        value = values[i]
+        out[i] = np.uint64(value) - (_EPSILON if value < 0 else _ZERO)  # 2^64 - epsilon = p
+
+
+@njit(types.Tuple((types.int64, types.int64, types.uint64))(_INTEGERS), cache=True, nogil=True)  # type: ignore[no-untyped-call]
+def _extent_loop(values):  # type: ignore[no-untyped-def]
+    """Return the least and largest value, and the sum of squares of the low 32 bits."""
+    least, largest, squares = np.int64(0), np.int64(0), _ZERO
+    for i in range(values.size):
+        value = values[i]
+        least, largest = min(least, value), max(largest, value)
+        short = np.int64(np.int32(value))
+        squares += np.uint64(short * short)
+    return least, largest, squares
 
 
 @njit(
     types.void(
-        _TESTS,
-        types.Array(types.int64, 3, "C", readonly=True),
-        types.Array(types.int64, 2, "C"),
+        types.Array(types.float64, 1, "C", readonly=True), types.float64, _IN, _INTEGERS_OUT
+    ),
+    cache=True,
+    nogil=True,
+)
+def _round_loop(vector, factor, draws, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        scaled = vector[i] * factor
+        floor = np.floor(scaled)
+        # 53 bits and 2^-53: exact, a multiple of 2^-53 in [0, 1)
+        uniform = np.float64(np.int64(draws[i] >> np.uint64(11))) * 2.0**-53
+        out[i] = np.int64(floor) + np.int64(uniform < scaled - floor)
+
+
+# --- wraparound tests: 32 bytes of Z an entry, fewer are padded -----------------------------------
+
+
+@njit(_PAIR(_PAIR, _INTEGERS, _WORD), cache=True, nogil=True)
+def _add_eight(sums, tables, word):  # type: ignore[no-untyped-def]
+    """Add the rows of eight tables that the bytes of a word choose: 16 bytes a row, 4,096 a table.
+
+    |sum| < 2^63: 128 weights below 2^56.
+    """
+    row = np.uint64(0xFF0)
+    sums = _add_from(sums, tables, (word << np.uint64(4)) & row)
+    sums = _add_from(sums, tables, np.uint64(4096) + ((word >> np.uint64(4)) & row))
+    sums = _add_from(sums, tables, np.uint64(8192) + ((word >> np.uint64(12)) & row))
+    sums = _add_from(sums, tables, np.uint64(12288) + ((word >> np.uint64(20)) & row))
+    sums = _add_from(sums, tables, np.uint64(16384) + ((word >> np.uint64(28)) & row))
+    sums = _add_from(sums, tables, np.uint64(20480) + ((word >> np.uint64(36)) & row))
+    sums = _add_from(sums, tables, np.uint64(24576) + ((word >> np.uint64(44)) & row))
+    return _add_from(sums, tables, np.uint64(28672) + ((word >> np.uint64(52)) & row))
+
+
+@njit(
+    types.void(types.Array(types.uint64, 2, "C", readonly=True), _INTEGERS, _INTEGERS_OUT, _OUT2),
+    cache=True,
+    nogil=True,
+)
+def _coefficients_loop(words, tables, sums, out):  # type: ignore[no-untyped-def]
+    """Write each entry's combined weight to `out`, at most _TABLE_BLOCK entries."""
+    count = np.uint64(words.shape[0])  # unsigned indices: signed ones are tested for < 0
+    first, second = tables[:_EIGHT_TABLES], tables[_EIGHT_TABLES : 2 * _EIGHT_TABLES]
+    third, fourth = tables[2 * _EIGHT_TABLES : 3 * _EIGHT_TABLES], tables[3 * _EIGHT_TABLES :]
+    for i in range(_ZERO, count):  # eight tables at a time: more of them leave the cache
+        _store_lanes(sums, i << np.uint64(4), _add_eight(_no_pair(), first, words[i, 0]))
+    for i in range(_ZERO, count):
+        pair = _add_from(_no_pair(), sums, i << np.uint64(4))
+        _store_lanes(sums, i << np.uint64(4), _add_eight(pair, second, words[i, 1]))
+    for i in range(_ZERO, count):
+        pair = _add_from(_no_pair(), sums, i << np.uint64(4))
+        _store_lanes(sums, i << np.uint64(4), _add_eight(pair, third, words[i, 2]))
+    for i in range(_ZERO, count):
+        pair = _add_from(_no_pair(), sums, i << np.uint64(4))
+        _store_lanes(sums, i << np.uint64(4), _add_eight(pair, fourth, words[i, 3]))
+    for i in range(_ZERO, count):
+        low, high = sums[np.uint64(2) * i], sums[np.uint64(2) * i + np.uint64(1)]
+        # |value| < 2^63 < p: one addition of p makes a negative canonical.
+        out[0, i] = np.uint64(low) + (_P if low < 0 else _ZERO)
+        out[1, i] = np.uint64(high) + (_P if high < 0 else _ZERO)
+
+
+@njit(
+    types.void(
+        types.Array(types.uint64, 2, "C", readonly=True),
+        _INTEGERS,
+        _IN,
+        _IN,
+        _IN,
+        _INTEGERS_OUT,
         _OUT2,
+        _OUT,
     ),
     cache=True,
     nogil=True,
 )
-def _coefficients_loop(tests, tables, sums, out):  # type: ignore[no-untyped-def]
-    count = np.uint64(tests.shape[0])  # unsigned indices: signed ones are tested for < 0
-    for start in range(_ZERO, count, _TABLE_BLOCK):
+def _word_products_loop(  # type: ignore[no-untyped-def]
+    words, tables, low_weights, high_weights, vector, sums, coefficients, out
+):
+    """Add the limb sums of the two products in E (8 words each) and of the squares (4) to `out`."""
+    count = words.shape[0]
+    for start in range(0, count, _TABLE_BLOCK):
         end = min(start + _TABLE_BLOCK, count)
-        sums[:, :] = 0
-        for first in range(_ZERO, _GROUPS, _TABLE_GROUPS):
-            for i in range(start, end):  # type: ignore[call-overload]
-                low, high = sums[i - start, 0], sums[i - start, 1]
-                for k in range(_TABLE_GROUPS):
-                    group = first + np.uint64(k)
-                    byte = np.uint64(tests[i, group])
-                    low += tables[group, byte, 0]  # 128 weights below 2^56: |sum| < 2^63
-                    high += tables[group, byte, 1]
-                sums[i - start, 0], sums[i - start, 1] = low, high
-        for limb in range(2):
-            for i in range(start, end):  # type: ignore[call-overload]
-                value = sums[i - start, limb]
-                # |value| < 2^63 < p: one addition of p makes a negative canonical.
-                out[limb, i] = np.uint64(value) + (_P if value < 0 else _ZERO)
-
-
-@njit(types.int32(types.int32, types.int32), cache=True, nogil=True)
-def _signed(bits, value):  # type: ignore[no-untyped-def]
-    """Return -value, 0, 0 or value as the lowest two bits are 00, 01, 10 or 11."""
-    first = (np.int32(0) - (bits & np.int32(1))) & value
-    second = (np.int32(0) - ((bits >> np.int32(1)) & np.int32(1))) & value
-    return np.int32(first + second - value)
+        part = vector[start:end]
+        size = end - start
+        _coefficients_loop(words[start:end], tables, sums, coefficients)
+        weighted = _two_inner_products_loop(low_weights[start:end], high_weights[start:end], part)
+        projected = _two_inner_products_loop(coefficients[0][:size], coefficients[1][:size], part)
+        squares = _sum_of_squares_loop(part)
+        for k in range(8):
+            out[k] += weighted[k]
+            out[8 + k] += projected[k]
+        for k in range(4):
+            out[16 + k] += squares[k]
 
 
 @njit(
     types.void(
-        _TESTS,
+        types.Array(types.uint32, 2, "C", readonly=True),
         types.Array(types.int32, 1, "C", readonly=True),
-        types.Array(types.int32, 2, "C"),
-        types.Array(types.int64, 2, "C"),
+        types.Array(types.int16, 1, "C"),
+        types.Array(types.int32, 1, "C"),
+        _INTEGERS_OUT,
     ),
     cache=True,
     nogil=True,
 )
-def _projections_loop(tests, values, lanes, out):  # type: ignore[no-untyped-def]
-    lane0, lane1, lane2, lane3 = lanes[0], lanes[1], lanes[2], lanes[3]
+def _projections_loop(bits, values, small, large, out):  # type: ignore[no-untyped-def]
+    """Add <Z_k, values> to out_k for 128 tests k; test k has the bits 2k and 2k + 1 of an entry.
+
+    A test is the sum of its two bits less one: -1, 0, 0 or 1.
+    """
     for start in range(0, len(values), _PROJECTION_BLOCK):
-        lanes[:, :] = 0
-        # Two entries at a time: one would wait for the lanes that the entry before it has stored.
-        for i in range(start, min(start + _PROJECTION_BLOCK, len(values)), 2):
-            value, other_value = values[i], values[i + 1]
-            row, other_row = tests[i], tests[i + 1]
-            for g in range(_GROUPS):
-                byte, other = np.int32(row[g]), np.int32(other_row[g])
-                lane0[g] += _signed(byte, value) + _signed(other, other_value)
-                lane1[g] += _signed(byte >> _TEST1, value) + _signed(other >> _TEST1, other_value)
-                lane2[g] += _signed(byte >> _TEST2, value) + _signed(other >> _TEST2, other_value)
-                lane3[g] += _signed(byte >> _TEST3, value) + _signed(other >> _TEST3, other_value)
-        for g in range(_GROUPS):
-            for test in range(4):
-                out[g, test] += lanes[test, g]
+        end = min(start + _PROJECTION_BLOCK, len(values))
+        positive = negative = 0
+        for i in range(start, end):
+            positive += max(values[i], 0)
+            negative += min(values[i], 0)
+        if positive < 1 << 15 and negative >= -(1 << 15):  # so is the sum of any of the values
+            for word in range(0, 8, 4):
+                lanes0 = lanes1 = lanes2 = lanes3 = _no_lanes16()
+                for i in range(start, end):
+                    value = np.int16(values[i])
+                    lanes0 = _add_where(lanes0, bits[i, word], value)
+                    lanes1 = _add_where(lanes1, bits[i, word + 1], value)
+                    lanes2 = _add_where(lanes2, bits[i, word + 2], value)
+                    lanes3 = _add_where(lanes3, bits[i, word + 3], value)
+                _store_lanes(small, 64 * word, lanes0)
+                _store_lanes(small, 64 * (word + 1), lanes1)
+                _store_lanes(small, 64 * (word + 2), lanes2)
+                _store_lanes(small, 64 * (word + 3), lanes3)
+            for k in range(_BITS // 2):
+                both = np.int64(small[2 * k]) + np.int64(small[2 * k + 1])
+                out[k] += both - positive - negative
+        else:
+            for word in range(8):
+                wide0 = wide1 = _no_lanes32()
+                for i in range(start, end):
+                    wide0 = _add_where(wide0, np.uint16(bits[i, word]), values[i])
+                    wide1 = _add_where(wide1, np.uint16(bits[i, word] >> np.uint32(16)), values[i])
+                _store_lanes(large, 128 * word, wide0)
+                _store_lanes(large, 128 * word + 64, wide1)
+            for k in range(_BITS // 2):
+                both = np.int64(large[2 * k]) + np.int64(large[2 * k + 1])
+                out[k] += both - positive - negative
 
 
 # --- the interface ------------------------------------------------------------------------------
@@ -285,7 +506,7 @@ def _same_length(*vectors: npt.NDArray[np.generic]) -> None:
         raise UsageError("vectors of unequal or excessive length", got=sorted(lengths))
 
 
-def _join(sums: tuple[int, int, int, int]) -> int:
+def _join(sums: Sequence[int]) -> int:
     sum0, sum1, sum2, sum3 = (int(part) for part in sums)
     return (sum0 + (sum1 << 32) + (sum2 << 64) + (sum3 << 96)) % MODULUS
 
@@ -333,7 +554,9 @@ def sum_of_squares(vector: FieldVector) -> int:
 
 def extension_inner_product(weights: FieldVector, vector: FieldVector) -> ExtensionElement:
     """Return the sum of weights_i * vector_i; weights in E."""
-    return ExtensionElement(inner_product(weights[0], vector), inner_product(weights[1], vector))
+    _same_length(weights[0], vector)
+    sums = _two_inner_products_loop(_words(weights[0]), _words(weights[1]), _words(vector))
+    return ExtensionElement(_join(sums[:4]), _join(sums[4:]))
 
 
 def _scale_extension(factor: ExtensionElement, vector: FieldVector, out: FieldVector) -> None:
@@ -379,17 +602,28 @@ def _padded(array: _Array, axis: int, size: int) -> _Array:
     return np.ascontiguousarray(array)
 
 
-def combined_coefficients(
-    tests: npt.NDArray[np.uint8], tables: npt.NDArray[np.int64]
-) -> FieldVector:
-    """Return the sum over wraparound tests of weight times test, for each entry."""
-    count, groups = tests.shape
+def word_products(
+    tests: npt.NDArray[np.uint8],
+    tables: npt.NDArray[np.int64],
+    weights: FieldVector,
+    vector: FieldVector,
+) -> tuple[ExtensionElement, ExtensionElement, int]:
+    """Return sum weights_i vector_i, sum coefficient_i vector_i, and sum vector_i^2."""
+    _same_length(tests, weights[0], vector)
+    groups = tests.shape[1]
     if tables.shape != (groups, 256, 2) or groups > _GROUPS:
         raise UsageError("tables do not fit the tests", got=tables.shape, want=(groups, 256, 2))
-    out = np.empty((2, count), dtype=np.uint64)
-    sums = np.empty((_TABLE_BLOCK, 2), dtype=np.int64)
-    _coefficients_loop(_padded(tests, 1, _GROUPS), _padded(tables, 0, _GROUPS), sums, out)
-    return out
+    sums = np.empty(2 * _TABLE_BLOCK, dtype=np.int64)
+    coefficients = np.empty((2, _TABLE_BLOCK), dtype=np.uint64)
+    out = np.zeros(20, dtype=np.uint64)
+    words = _padded(tests, 1, _GROUPS).view(np.uint64)
+    flat = _padded(tables, 0, _GROUPS).reshape(-1)
+    rows = _words(weights[0]), _words(weights[1]), _words(vector)
+    _word_products_loop(words, flat, *rows, sums, coefficients, out)
+    parts = out.tolist()
+    weighted = ExtensionElement(_join(parts[0:4]), _join(parts[4:8]))
+    projected = ExtensionElement(_join(parts[8:12]), _join(parts[12:16]))
+    return weighted, projected, _join(parts[16:20])
 
 
 def projections(
@@ -397,13 +631,43 @@ def projections(
 ) -> npt.NDArray[np.int64]:
     """Return <Z_k, values> for every test k, as signed integers."""
     _same_length(tests, values)
-    count, groups = tests.shape
-    even = count + count % 2
-    out = np.zeros((_GROUPS, 4), dtype=np.int64)
-    lanes = np.empty((4, _GROUPS), dtype=np.int32)
-    tests = _padded(_padded(tests, 1, _GROUPS), 0, even)
-    _projections_loop(tests, _padded(values, 0, even), lanes, out)
-    return out[:groups].reshape(-1)
+    groups = tests.shape[1]
+    out = np.zeros(_BITS // 2, dtype=np.int64)
+    small, large = np.empty(_BITS, dtype=np.int16), np.empty(_BITS, dtype=np.int32)
+    bits = _padded(tests, 1, _GROUPS).view(np.uint32)
+    _projections_loop(bits, np.ascontiguousarray(values), small, large, out)
+    return out[: 4 * groups]
+
+
+def from_signed(values: npt.NDArray[np.int64], out: FieldVector) -> None:
+    """Write signed integers as field elements to `out`."""
+    _same_length(values, out)
+    _from_signed_loop(np.ascontiguousarray(values), out)
+
+
+def squared_norm(values: npt.NDArray[np.int64], limit: int) -> int | None:
+    """Return the sum of squares, or None if a value exceeds the limit."""
+    _same_length(values)
+    total = 0
+    for start in range(0, len(values), _SUM_BLOCK):  # 2^13 squares of at most 2^50: at most 2^63
+        least, largest, squares = _extent_loop(
+            np.ascontiguousarray(values[start : start + _SUM_BLOCK])
+        )
+        if least < -limit or largest > limit:
+            return None
+        total += squares
+    return total
+
+
+def round_stochastically(
+    vector: npt.NDArray[np.float64],
+    factor: float,
+    draws: FieldVector,
+    out: npt.NDArray[np.int64],
+) -> None:
+    """Write factor * vector, each rounded up or down by its draw, to `out`."""
+    _same_length(vector, draws, out)
+    _round_loop(np.ascontiguousarray(vector), factor, draws, out)
 
 
 def linear_combination(

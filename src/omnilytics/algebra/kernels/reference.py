@@ -7,6 +7,7 @@ Contracts are in `interface.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import floor
 
 import numpy as np
 import numpy.typing as npt
@@ -86,17 +87,26 @@ def extend_shares(table: FieldVector, out: FieldVector, column: int) -> None:
             out[row, column + i] = differences[points - 1] % MODULUS
 
 
-def combined_coefficients(
-    tests: npt.NDArray[np.uint8], tables: npt.NDArray[np.int64]
-) -> FieldVector:
-    """Return the sum over wraparound tests of weight times test, for each entry."""
-    count, groups = tests.shape
-    out = np.empty((2, count), dtype=np.uint64)
-    for i in range(count):
-        for limb in range(2):
-            total = sum(int(tables[g, tests[i, g], limb]) for g in range(groups))
-            out[limb, i] = total % MODULUS
-    return out
+def word_products(
+    tests: npt.NDArray[np.uint8],
+    tables: npt.NDArray[np.int64],
+    weights: FieldVector,
+    vector: FieldVector,
+) -> tuple[ExtensionElement, ExtensionElement, int]:
+    """Return sum weights_i vector_i, sum coefficient_i vector_i, and sum vector_i^2."""
+    coefficients = [
+        [
+            sum(int(table[byte, limb]) for table, byte in zip(tables, row, strict=True))
+            for row in tests
+        ]
+        for limb in range(2)
+    ]
+    low, high = (
+        sum(c * v for c, v in zip(limb, _ints(vector), strict=True)) % MODULUS
+        for limb in coefficients
+    )
+    weighted = extension_inner_product(weights, vector)
+    return weighted, ExtensionElement(low, high), sum_of_squares(vector)
 
 
 def projections(
@@ -110,6 +120,30 @@ def projections(
             two_bits = int(tests[i, test // 4]) >> (2 * (test % 4)) & 3
             out[test] += _TEST_OF_TWO_BITS[two_bits] * int(values[i])
     return np.array(out, dtype=np.int64)
+
+
+def from_signed(values: npt.NDArray[np.int64], out: FieldVector) -> None:
+    """Write signed integers as field elements to `out`."""
+    _store(out, _ints(values))
+
+
+def squared_norm(values: npt.NDArray[np.int64], limit: int) -> int | None:
+    """Return the sum of squares, or None if a value exceeds the limit."""
+    if any(abs(value) > limit for value in _ints(values)):
+        return None
+    return sum(value * value for value in _ints(values))
+
+
+def round_stochastically(
+    vector: npt.NDArray[np.float64],
+    factor: float,
+    draws: FieldVector,
+    out: npt.NDArray[np.int64],
+) -> None:
+    """Write factor * vector, each rounded up or down by its draw, to `out`."""
+    for i, (entry, draw) in enumerate(zip(vector, draws, strict=True)):
+        scaled = float(entry) * factor
+        out[i] = floor(scaled) + ((int(draw) >> 11) * 2.0**-53 < scaled - floor(scaled))
 
 
 def linear_combination(

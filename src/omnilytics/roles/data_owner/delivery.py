@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,9 +15,9 @@ from omnilytics.protocol.context import RoundContext
 from omnilytics.roles.task_view import Connect, TaskView
 from omnilytics.transport.authentication import authenticate
 from omnilytics.transport.client import goes_in_parts, held_path, package_path, parts_path
+from omnilytics.transport.sealed_files import Sealed
 from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.messages import Held, Receipt
-from omnilytics.wire.package import SealedPackage
 from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.transcript import Certificate, HeldSignature, ReceiptSignature
 
@@ -63,7 +63,7 @@ class Delivery:
         """
         return 2 * self.view.parameters.committee.errors + 1
 
-    async def certify(self, sealed: list[SealedPackage]) -> Certificate:
+    async def certify(self, sealed: Sequence[Sealed]) -> Certificate:
         """Send every server its package, leave what could not be delivered, get certified.
 
         Raises:
@@ -91,7 +91,7 @@ class Delivery:
         )
         return certificate
 
-    async def _send_package(self, sealed: SealedPackage) -> ReceiptSignature | None:
+    async def _send_package(self, sealed: Sealed) -> ReceiptSignature | None:
         header = sealed.header
         member = self.view.specification.committee[header.server - 1]
         try:
@@ -119,7 +119,7 @@ class Delivery:
             return None
         return ReceiptSignature(server=header.server, signature=signed.signature)
 
-    async def _leave_package(self, sealed: SealedPackage) -> list[HeldSignature]:
+    async def _leave_package(self, sealed: Sealed) -> list[HeldSignature]:
         """Leave a package for a server that did not answer with e + 1 others (protocol.md 6.2)."""
         found: list[HeldSignature] = []
         for holder in self.view.parameters.servers:
@@ -132,7 +132,7 @@ class Delivery:
                 break
         return found
 
-    async def _hold(self, sealed: SealedPackage, holder: int) -> HeldSignature | None:
+    async def _hold(self, sealed: Sealed, holder: int) -> HeldSignature | None:
         header = sealed.header
         member = self.view.specification.committee[holder - 1]
         want = Held(
@@ -213,7 +213,7 @@ class Delivery:
         wanted = (certificate.owner, certificate.commitment)
         return wanted in {(entry.owner, entry.commitment) for entry in found}
 
-    def _authenticate(self, path: str, body: bytes) -> dict[str, str]:
+    def _authenticate(self, path: str, body: bytes | memoryview) -> dict[str, str]:
         return authenticate(
             method="PUT",
             path=path,

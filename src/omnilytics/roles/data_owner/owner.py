@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from omnilytics.algebra.fixed_point import IntegerVector, round_vector
 from omnilytics.chain.reader import MarketReader
@@ -25,7 +26,7 @@ from omnilytics.learning.gradients import compute_gradients
 from omnilytics.perturbation.artefact import Artefact
 from omnilytics.perturbation.losses import Loss
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import PackageBuilder
+from omnilytics.protocol.package_builder import PackageBuilder, Packages
 from omnilytics.roles.admission import check_admitted
 from omnilytics.roles.claims import find_credit
 from omnilytics.roles.data_owner.delivery import Delivery, call_seconds, succeeds
@@ -39,11 +40,10 @@ from omnilytics.roles.task_view import (
     task_layout,
     task_profile,
 )
-from omnilytics.transport.hpke import seal_package
 from omnilytics.transport.meter import Meter
+from omnilytics.transport.sealed_files import Sealed, write_sealed
 from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.messages import Complaint
-from omnilytics.wire.package import Opening, SealedPackage
 from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.transcript import Certificate
 
@@ -194,7 +194,8 @@ class DataOwner:
         with self.meter.measure("protect"):
             rounded, factor = await asyncio.to_thread(self.encode, view, gradient)
             packages = await asyncio.to_thread(self.build_packages, view, context, rounded)
-            sealed = await asyncio.to_thread(self._seal, view, context, packages)
+            folder = self._keeper.place(context)
+            sealed = await asyncio.to_thread(self._seal, view, context, packages, folder)
         return Sent(context, packages, sealed, rounded, factor)
 
     async def force_if_hidden(self, task: TaskId) -> TransactionReceipt | None:
@@ -277,7 +278,7 @@ class DataOwner:
 
     def build_packages(
         self, view: TaskView, context: RoundContext, vector: IntegerVector
-    ) -> list[Opening]:
+    ) -> Packages:
         """Share and prove the vector; returns the packages in clear, server 1 first."""
         builder = PackageBuilder(view.parameters, context, self.key, self.randomness)
         return builder.build(vector)
@@ -324,12 +325,10 @@ class DataOwner:
         return dict(compute_gradients(artefact, self._batches(round_number), loss, profile))
 
     def _seal(
-        self, view: TaskView, context: RoundContext, packages: list[Opening]
-    ) -> list[SealedPackage]:
-        return [
-            seal_package(package, member.hpke_key, context)
-            for package, member in zip(packages, view.specification.committee, strict=True)
-        ]
+        self, view: TaskView, context: RoundContext, packages: Packages, folder: Path
+    ) -> Sequence[Sealed]:
+        keys = [member.hpke_key for member in view.specification.committee]
+        return write_sealed(packages, keys, context, folder)
 
     def _delivery(self, view: TaskView, context: RoundContext) -> Delivery:
         deadline = self.market.round_state(view.task).submission_deadline

@@ -5,13 +5,19 @@ A second commitment in one round would be refused, so a restarted owner needs th
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from omnilytics.algebra.fixed_point import IntegerVector
 from omnilytics.foundation.units import TaskId
 from omnilytics.protocol.context import RoundContext
-from omnilytics.wire.package import Opening, SealedPackage
+from omnilytics.transport.sealed_files import Sealed
+from omnilytics.wire.package import Opening
 from omnilytics.wire.transcript import Certificate
 
 
@@ -20,8 +26,8 @@ class Sent:
     """One round's packages; the repr shows nothing of them."""
 
     context: RoundContext
-    packages: list[Opening]
-    sealed: list[SealedPackage]
+    packages: Sequence[Opening]
+    sealed: Sequence[Sealed]
     vector: IntegerVector
     clip_factor: float
     certificate: Certificate | None = None
@@ -36,8 +42,12 @@ class Sent:
 class SentKeeper(Protocol):
     """Keeps what was prepared until its round is over."""
 
+    def place(self, context: RoundContext) -> Path:
+        """Return an empty folder for the sealed packages of a round."""
+        ...
+
     def keep(self, sent: Sent) -> None:
-        """Keep packages that were prepared; durable once this returns."""
+        """Keep packages that were prepared in that folder; durable once this returns."""
         ...
 
     def keep_certificate(self, sent: Sent) -> None:
@@ -58,10 +68,24 @@ class SentKeeper(Protocol):
 
 
 class Forgetful:
-    """Keeps no packages: for owners whose process outlives a round, or who skip what it broke."""
+    """Keeps no packages: for owners whose process outlives a round, or who skip what it broke.
+
+    Sealed packages lie in a temporary folder that goes with this object.
+    """
 
     def __init__(self) -> None:
         self._frozen: dict[TaskId, bytes] = {}
+        self._folder: Path | None = None
+
+    def place(self, context: RoundContext) -> Path:
+        """Return an empty folder, in place of that of the task's round before."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="omnilytics-sealed-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        folder = self._folder / f"task-{context.task}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        return folder
 
     def keep(self, sent: Sent) -> None:
         """Do nothing."""
