@@ -20,7 +20,7 @@ from omnilytics.algebra.fixed_point import (
     to_float,
 )
 from omnilytics.foundation.errors import UsageError
-from omnilytics.foundation.randomness import SystemRandomness
+from omnilytics.foundation.randomness import Randomness, SystemRandomness
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package import check_package, compute_word
@@ -62,7 +62,7 @@ class Parties:
             raise UsageError("impossible number of owners", got=owners, want=f"1 to {MAX_OWNERS}")
         committee = _committee(servers)
         kernels.warm_up()
-        self.randomness = SystemRandomness()
+        self.randomness: Randomness = SystemRandomness()
         self.server_keys = self.new_keys(servers)
         self.hpke_keys = [HpkeKey.generate(self.randomness) for _ in range(servers)]
         self.model_owner_key = HpkeKey.generate(self.randomness)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from itertools import cycle, islice
 from typing import Any
@@ -31,10 +32,11 @@ def aggregate(
         parties = Parties(dimension, servers, owners)
         length = parties.parameters.share_elements
         pool = [_random_words(length) for _ in range(_pool_size(length, owners))]
+        contents = list(islice(cycle(pool), owners))
         seeds = [parties.randomness.bytes(SEED_BYTES) for _ in range(owners)]
         for work, run, size in (
-            ("aggregate", partial(_sum_explicit, parties, pool, owners), 8 * length),
-            ("aggregate seeded", partial(_sum_seeded, parties, seeds), SEED_BYTES),
+            ("aggregate", partial(sum_explicit, parties, contents), 8 * length),
+            ("aggregate seeded", partial(sum_seeded, parties, seeds), SEED_BYTES),
         ):
             row = measure(
                 work,
@@ -66,15 +68,17 @@ def recover(dimensions: list[int], *, servers: int, repeats: int) -> list[dict[s
     return rows
 
 
-def _sum_explicit(parties: Parties, pool: list[bytes], owners: int) -> FieldVector:
+def sum_explicit(parties: Parties, contents: Iterable[bytes]) -> FieldVector:
+    """Return the sum of x over shares as they came, which are checked to be canonical."""
     total = np.zeros(parties.dimension, dtype=np.uint64)
-    for content in islice(cycle(pool), owners):
+    for content in contents:
         explicit = np.frombuffer(content, dtype=np.uint64)
         parties.add_share(total, Share(len(explicit), explicit=explicit))
     return total
 
 
-def _sum_seeded(parties: Parties, seeds: list[bytes]) -> FieldVector:
+def sum_seeded(parties: Parties, seeds: Iterable[bytes]) -> FieldVector:
+    """Return the sum of x over shares that are expanded from seeds."""
     total = np.zeros(parties.dimension, dtype=np.uint64)
     for seed in seeds:
         parties.add_share(total, Share(parties.parameters.share_elements, seed=seed))
