@@ -130,6 +130,25 @@ def test_powers(base: ExtensionElement, first: int, count: int) -> None:
     assert (fast == SLOW.extension_powers(base, first, count)).all()
 
 
+@given(extensions, st.integers(1, 9), st.data(), lengths)
+@settings(deadline=None)
+def test_power_sum(base: ExtensionElement, size: int, data: st.DataObject, length: int) -> None:
+    powers = SLOW.extension_powers(base, 1, size)
+    vector = data.draw(_vector(length))
+    shift = ExtensionElement(int(powers[0, -1]), int(powers[1, -1]))
+    fast = FAST.power_sum(powers, shift, vector)
+    assert fast == SLOW.power_sum(powers, shift, vector)
+    assert fast == SLOW.extension_inner_product(SLOW.extension_powers(base, 1, length), vector)
+
+
+def test_power_sum_of_the_largest_elements() -> None:
+    top = MODULUS - 1
+    powers = np.full((2, 8192), top, dtype=np.uint64)
+    vector = np.full(40_000, top, dtype=np.uint64)
+    shift = ExtensionElement(top, top)
+    assert FAST.power_sum(powers, shift, vector) == SLOW.power_sum(powers, shift, vector)
+
+
 def test_many_powers() -> None:
     base = ExtensionElement(MODULUS - 3, 2**63 + 5)
     fast = FAST.extension_powers(base, 3, 20_000)
@@ -200,6 +219,16 @@ def test_projections_where_64_entries_just_fit_16_bits_or_do_not(extreme: int) -
     tests = np.full((64, 32), 0xFF, dtype=np.uint8)
     values = np.full(64, extreme, dtype=np.int32)
     assert (FAST.projections(tests, values) == 64 * extreme).all()
+
+
+@given(st.data(), lengths)
+@settings(deadline=None)
+def test_to_signed(data: st.DataObject, length: int) -> None:
+    vector = data.draw(_vector(length))
+    fast, slow = np.empty(length, dtype=np.int64), np.empty(length, dtype=np.int64)
+    FAST.to_signed(vector, fast)
+    SLOW.to_signed(vector, slow)
+    assert (fast == slow).all()
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=70))

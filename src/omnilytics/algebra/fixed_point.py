@@ -150,8 +150,9 @@ def to_field(values: IntegerVector) -> FieldVector:
 
 def from_field(vector: FieldVector) -> IntegerVector:
     """Return field elements as signed integers in (-p/2, p/2)."""
-    negative = vector > np.uint64(MODULUS // 2)
-    return (vector + negative.astype(np.uint64) * np.uint64(2**32 - 1)).astype(np.int64)
+    values = np.empty(len(vector), dtype=np.int64)
+    kernels.current().to_signed(vector, values)
+    return values
 
 
 def to_float(values: IntegerVector, fractional_bits: int) -> FloatVector:

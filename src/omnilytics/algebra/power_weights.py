@@ -30,6 +30,7 @@ class PowerWeights:
     def __init__(self, base: ExtensionElement) -> None:
         self.base = base
         self.block = kernels.current().extension_powers(base, 1, BLOCK_ENTRIES)
+        self._step = extension.power(base, BLOCK_ENTRIES)
         self._shifts = {0: extension.ONE}
 
     def inner_product(self, vector: FieldVector, offset: int = 0) -> ExtensionElement:
@@ -39,13 +40,8 @@ class PowerWeights:
             vector: Any length, canonical.
             offset: Entries that come before this part of the vector.
         """
-        kernel = kernels.current()
-        parts = []
-        for start in range(0, len(vector), BLOCK_ENTRIES):
-            part = vector[start : start + BLOCK_ENTRIES]
-            value = kernel.extension_inner_product(self.block[:, : len(part)], part)
-            parts.append(self.shifted(value, offset + start))
-        return extension.total(parts)
+        value = kernels.current().power_sum(self.block, self._step, vector)
+        return self.shifted(value, offset)
 
     def shifted(self, value: ExtensionElement, offset: int) -> ExtensionElement:
         """Return g^offset * value, for a value that was summed as if it began at the first power.

@@ -83,17 +83,20 @@ class Layout:
         """
         for name in gradients.keys() ^ set(self.names):
             raise ModelError("gradients are not those of the layout", tensor=str(name)[:80])
-        parts = []
+        vector = np.empty(self.length, dtype=np.float64)
+        start = 0
         for name, shape, scale in zip(self.names, self.shapes, self.scales, strict=True):
-            gradient = np.asarray(gradients[name], dtype=np.float64)
+            gradient = np.asarray(gradients[name])
             if gradient.shape != shape:
                 raise ModelError(
                     "a tensor has another shape", got=gradient.shape, want=shape, tensor=name
                 )
             if not np.isfinite(gradient).all():
                 raise ModelError("the gradient is NaN or infinite", tensor=name)
-            parts.append(gradient.reshape(-1) / scale)
-        return np.concatenate(parts)
+            part = vector[start : start + gradient.size]
+            np.divide(gradient.reshape(-1), scale, out=part, dtype=np.float64)
+            start += gradient.size
+        return vector
 
     def unflatten(self, vector: Vector) -> dict[str, Vector]:
         """Return the gradients whose scaled vector is `vector` (D,), float64 by tensor name."""

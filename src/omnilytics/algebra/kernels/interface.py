@@ -58,6 +58,18 @@ class Kernels(Protocol):
         """Return the sum of weights_i * vector_i; weights in E, shape (2, count)."""
         ...
 
+    def power_sum(
+        self, powers: FieldVector, shift: ExtensionElement, vector: FieldVector
+    ) -> ExtensionElement:
+        """Return the sum over i = 0, 1, ... of g^(i+1) * vector_i.
+
+        Args:
+            powers: g, g^2, ..., g^size in E, shape (2, size), size at least 1.
+            shift: g^size.
+            vector: Any length.
+        """
+        ...
+
     def extension_powers(self, base: ExtensionElement, first: int, count: int) -> FieldVector:
         """Return base^first, base^(first+1), ... as a vector of E, shape (2, count)."""
         ...
@@ -112,6 +124,10 @@ class Kernels(Protocol):
 
     def from_signed(self, values: npt.NDArray[np.int64], out: FieldVector) -> None:
         """Write signed integers, each above -p and below 2^63, as field elements to `out`."""
+        ...
+
+    def to_signed(self, vector: FieldVector, out: npt.NDArray[np.int64]) -> None:
+        """Write field elements as signed integers in (-p/2, p/2) to `out`."""
         ...
 
     def squared_norm(self, values: npt.NDArray[np.int64], limit: int) -> int | None:

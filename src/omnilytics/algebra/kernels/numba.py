@@ -298,6 +298,33 @@ def _sum_of_squares_loop(vector):  # type: ignore[no-untyped-def]
     return sum0, sum1, sum2, sum3
 
 
+@njit(_WORD(_WORD, _WORD, _WORD, _WORD), cache=True, nogil=True)
+def _joined(sum0, sum1, sum2, sum3):  # type: ignore[no-untyped-def]
+    """Return the four sums, each below p, as one element: 2^64 = 2^32 - 1, 2^96 = -1 (mod p)."""
+    total = _add(sum0, _multiply(sum1, np.uint64(1) << _SHIFT))
+    return _subtract(_add(total, _multiply(sum2, _EPSILON)), sum3)
+
+
+@njit(
+    types.Tuple((types.uint64, types.uint64))(_IN, _IN, _WORD, _WORD, _IN),  # type: ignore[no-untyped-call]
+    cache=True,
+    nogil=True,
+)
+def _power_sum_loop(low_powers, high_powers, low_shift, high_shift, vector):  # type: ignore[no-untyped-def]
+    """Horner's rule over blocks, from the last to the first; products in E by X^2 = 7."""
+    size = low_powers.size
+    low = high = _ZERO
+    twisted = _multiply(np.uint64(extension.NON_RESIDUE), high_shift)
+    for block in range((vector.size + size - 1) // size - 1, -1, -1):
+        part = vector[block * size : min((block + 1) * size, vector.size)]
+        sums = _two_inner_products_loop(low_powers[: part.size], high_powers[: part.size], part)
+        shifted_low = _add(_multiply(low, low_shift), _multiply(high, twisted))
+        shifted_high = _add(_multiply(low, high_shift), _multiply(high, low_shift))
+        low = _add(shifted_low, _joined(sums[0], sums[1], sums[2], sums[3]))
+        high = _add(shifted_high, _joined(sums[4], sums[5], sums[6], sums[7]))
+    return low, high
+
+
 # --- Shamir's polynomials -----------------------------------------------------------------------
 
 
@@ -322,6 +349,14 @@ def _extend_shares_loop(table, out, column):  # type: ignore[no-untyped-def]
 
 
 # --- integers -----------------------------------------------------------------------------------
+
+
+@njit(types.void(_IN, _INTEGERS_OUT), cache=True, nogil=True)
+def _to_signed_loop(vector, out):  # type: ignore[no-untyped-def]
+    half = _P >> np.uint64(1)
+    for i in range(out.size):
+        value = vector[i]
+        out[i] = np.int64(value + (_EPSILON if value > half else _ZERO))  # 2^64 - p = epsilon
 
 
 @njit(types.void(_INTEGERS, _OUT), cache=True, nogil=True)
@@ -559,6 +594,15 @@ def extension_inner_product(weights: FieldVector, vector: FieldVector) -> Extens
     return ExtensionElement(_join(sums[:4]), _join(sums[4:]))
 
 
+def power_sum(
+    powers: FieldVector, shift: ExtensionElement, vector: FieldVector
+) -> ExtensionElement:
+    """Return the sum over i = 0, 1, ... of g^(i+1) * vector_i."""
+    rows = _words(powers[0]), _words(powers[1])
+    low, high = _power_sum_loop(*rows, np.uint64(shift.low), np.uint64(shift.high), _words(vector))
+    return ExtensionElement(int(low), int(high))
+
+
 def _scale_extension(factor: ExtensionElement, vector: FieldVector, out: FieldVector) -> None:
     """Write factor * vector, both in E, to `out`; X^2 = 7 enters with the factor."""
     low, high = np.uint64(factor.low), np.uint64(factor.high)
@@ -643,6 +687,12 @@ def from_signed(values: npt.NDArray[np.int64], out: FieldVector) -> None:
     """Write signed integers as field elements to `out`."""
     _same_length(values, out)
     _from_signed_loop(np.ascontiguousarray(values), out)
+
+
+def to_signed(vector: FieldVector, out: npt.NDArray[np.int64]) -> None:
+    """Write field elements as signed integers in (-p/2, p/2) to `out`."""
+    _same_length(vector, out)
+    _to_signed_loop(_words(vector), out)
 
 
 def squared_norm(values: npt.NDArray[np.int64], limit: int) -> int | None:

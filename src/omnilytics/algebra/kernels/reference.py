@@ -67,6 +67,20 @@ def extension_inner_product(weights: FieldVector, vector: FieldVector) -> Extens
     return ExtensionElement(inner_product(weights[0], vector), inner_product(weights[1], vector))
 
 
+def power_sum(
+    powers: FieldVector, shift: ExtensionElement, vector: FieldVector
+) -> ExtensionElement:
+    """Return the sum over i = 0, 1, ... of g^(i+1) * vector_i."""
+    size = powers.shape[1]
+    total, factor = extension.ZERO, extension.ONE
+    for start in range(0, len(vector), size):
+        part = vector[start : start + size]
+        value = extension_inner_product(powers[:, : len(part)], part)
+        total = extension.add(total, extension.multiply(factor, value))
+        factor = extension.multiply(factor, shift)
+    return total
+
+
 def extension_powers(base: ExtensionElement, first: int, count: int) -> FieldVector:
     """Return base^first, base^(first+1), ... as a vector of E."""
     elements = extension.powers(base, first, count)
@@ -125,6 +139,11 @@ def projections(
 def from_signed(values: npt.NDArray[np.int64], out: FieldVector) -> None:
     """Write signed integers as field elements to `out`."""
     _store(out, _ints(values))
+
+
+def to_signed(vector: FieldVector, out: npt.NDArray[np.int64]) -> None:
+    """Write field elements as signed integers in (-p/2, p/2) to `out`."""
+    out[:] = [value - MODULUS if value > MODULUS // 2 else value for value in _ints(vector)]
 
 
 def squared_norm(values: npt.NDArray[np.int64], limit: int) -> int | None:
