@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from omnilytics.benchmark import round_process, wire
+from omnilytics.benchmark import round_process
 from omnilytics.benchmark.parties import Parties
 from omnilytics.benchmark.round_process import run_here
+from omnilytics.benchmark.sizes import wire
 from omnilytics.benchmark.whole_round import WholeRound
 from omnilytics.cli.main import application
 from omnilytics.foundation.errors import ConfigError, VerificationError

@@ -31,7 +31,7 @@ def protect(
     dimension: Dimensions = None, servers: Servers = 5, repeats: Repeats = 5, json: Json = False
 ) -> None:
     """Owner: quantise, prove, share, hash and seal one vector for all servers."""
-    from omnilytics.benchmark import protect as work
+    from omnilytics.benchmark.submission import protect as work
 
     _run(work, dimension, json, servers=servers, repeats=repeats)
 
@@ -41,7 +41,7 @@ def check(
     dimension: Dimensions = None, servers: Servers = 5, repeats: Repeats = 5, json: Json = False
 ) -> None:
     """Server: open, hash, expand and check one owner's package."""
-    from omnilytics.benchmark import check as work
+    from omnilytics.benchmark.submission import check as work
 
     _run(work, dimension, json, servers=servers, repeats=repeats)
 
@@ -55,7 +55,7 @@ def aggregate(
     json: Json = False,
 ) -> None:
     """Server: add up the owners' shares, per owner; shares as they came, and from seeds."""
-    from omnilytics.benchmark import aggregate as work
+    from omnilytics.benchmark.summing import aggregate as work
 
     _run(work, dimension, json, servers=servers, owners=owners, repeats=repeats)
 
@@ -65,7 +65,7 @@ def recover(
     dimension: Dimensions = None, servers: Servers = 5, repeats: Repeats = 5, json: Json = False
 ) -> None:
     """Model owner: verify the servers' shares of the sum, interpolate and decode them."""
-    from omnilytics.benchmark import recover as work
+    from omnilytics.benchmark.summing import recover as work
 
     _run(work, dimension, json, servers=servers, repeats=repeats)
 
@@ -79,7 +79,7 @@ def whole_round(
     json: Json = False,
 ) -> None:
     """All parties: one round without chain and network, in a process of its own, by phase."""
-    from omnilytics.benchmark import whole_round as work
+    from omnilytics.benchmark.round_process import whole_round as work
 
     _run(work, dimension, json, servers=servers, owners=owners, repeats=repeats)
 
@@ -89,7 +89,7 @@ def wire(
     dimension: Dimensions = None, servers: Servers = 5, owners: Owners = 10, json: Json = False
 ) -> None:
     """Bytes: an owner's upload, a server's words and share of the sum, a round's transcript."""
-    from omnilytics.benchmark import wire as work
+    from omnilytics.benchmark.sizes import wire as work
 
     _run(work, dimension, json, servers=servers, owners=owners)
 
@@ -108,7 +108,7 @@ def gas(
     json: Json = False,
 ) -> None:
     """Contracts: what every call costs, in the first and in later rounds."""
-    from omnilytics.benchmark import gas as work
+    from omnilytics.benchmark.gas import gas as work
 
     with reported_errors(as_json=json):
         rows = work(servers=servers, owners=owners, chain_url=chain)
@@ -128,7 +128,7 @@ def _run(
     as_json: bool,
     **arguments: int,
 ) -> None:
-    from omnilytics.benchmark import exponents
+    from omnilytics.benchmark.measure import exponents
 
     with reported_errors(as_json=as_json):
         rows = work(dimensions or _DIMENSIONS, **arguments)
