@@ -116,7 +116,7 @@ def aggregate_binding(context: RoundContext, accepted_root: bytes, server: int) 
 def package_bound(terms: Terms) -> int:
     """Most bytes of an encoded package, sealed or open."""
     content = 8 * terms.share_length
-    chunks = 1 + -(-content // PIECE)
+    chunks = max(1, -(-content // PIECE))
     return content + 256 * chunks + 16_384
 
 
@@ -180,19 +180,20 @@ def open_package(
     """(opening, share) of a sealed package that all checks admit."""
     header, server = sealed["header"], sealed["header"]["server"]
     check_header(terms, context, header)
-    pieces = -(-header["content_bytes"] // PIECE)
-    if len(sealed["chunks"]) != 1 + pieces:
+    if len(sealed["chunks"]) != max(1, -(-header["content_bytes"] // PIECE)):
         raise RefusedError("number of chunks")
     ctx = context.of_owner(header["owner"])
     binding = package_binding(ctx, header["commitment"], server)
-    first, *rest = open_chunks(private_key, binding, sealed["chunks"])
-    if len(first) != (64 if server <= terms.privacy else 32):
-        raise RefusedError("length of chunk 0")
+    chunks = open_chunks(private_key, binding, sealed["chunks"])
+    seeded = server <= terms.privacy
+    plain = b"".join(chunks)
+    if len(chunks[0]) < 32 or len(plain) != 32 + (32 if seeded else header["content_bytes"]):
+        raise RefusedError("length of the share")
     opening = {
         "header": header,
-        "blind": first[:32],
-        "seed": first[32:] or None,
-        "content": b"".join(rest),
+        "blind": plain[:32],
+        "seed": plain[32:] if seeded else None,
+        "content": b"" if seeded else plain[32:],
     }
     return opening, check_opening(terms, context, opening)
 
@@ -204,7 +205,8 @@ def seal_opening(
     header = opening["header"]
     ctx = context.of_owner(header["owner"])
     binding = package_binding(ctx, header["commitment"], header["server"])
-    chunks = [opening["blind"] + (opening["seed"] or b""), *pieces_of(opening["content"])]
+    first, *others = pieces_of(opening["content"]) or [b""]
+    chunks = [opening["blind"] + (opening["seed"] or b"") + first, *others]
     return {"header": header, "chunks": seal_chunks(receiver, binding, chunks, ephemerals)}
 
 

@@ -140,7 +140,7 @@ class Round:
     def sealed(self, owner: bytes, server: int) -> Any:
         """A sealed package."""
         opening = self.openings[owner][server - 1]
-        pieces = 1 + len(packages.pieces_of(opening["content"]))
+        pieces = max(1, len(packages.pieces_of(opening["content"])))
         ephemerals = [self.random.randbytes(32) for _ in range(pieces)]
         public = packages.public_key(self.hpke_keys[server])
         return packages.seal_opening(self.context, opening, public, ephemerals)

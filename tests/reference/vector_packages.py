@@ -82,8 +82,6 @@ def core_package(c: Cases, party: Round, server: int) -> None:
         (f"another {name}, signed for it", resigned(party, sealed, name))
         for name in ("task", "round")
     ]
-    if server > t:
-        bad.append(("chunks swapped", changed(sealed, "chunks", to=lambda old: old[::-1])))
     if party.terms.servers == 5 and party.terms.errors:
         for why, package in bad:
             c.bad("package", why, **given, bytes=encode(package))
@@ -128,18 +126,14 @@ def core_resealed(c: Cases, party: Round, server: int, given: dict[str, Any]) ->
     made = party.openings[owner][server - 1]
     ctx = party.context.of_owner(owner)
     binding = package_binding(ctx, made["header"]["commitment"], server)
-    first = made["blind"] + (made["seed"] or b"")
-    for why, chunks in (
-        ("no blind", [b"", made["content"]]),
-        ("a byte more in chunk 0", [first + b"\x00", made["content"]]),
-        (
-            "the other length of chunk 0",
-            [first + bytes(32) if server > party.terms.privacy else first[:32], made["content"]],
-        ),
-        ("a byte less of the share", [first, made["content"][:-1]]),
+    whole = made["blind"] + (made["seed"] or made["content"])
+    for why, plain in (
+        ("empty", b""),
+        ("no blind", whole[32:]),
+        ("only a blind", whole[:32]),
+        ("a byte more", whole + b"\x00"),
+        ("a byte less", whole[:-1]),
+        ("a seed as well", whole[:32] + bytes(32) + whole[32:]),
     ):
-        plain = chunks if server > party.terms.privacy else chunks[:1]
-        if plain == [first]:
-            continue
-        sealed = seal_chunks(receiver, binding, plain, [c.random.randbytes(32) for _ in plain])
+        sealed = seal_chunks(receiver, binding, [plain], [c.random.randbytes(32)])
         c.bad("package", why, **given, bytes=encode({"header": made["header"], "chunks": sealed}))

@@ -15,7 +15,7 @@ from omnilytics.transport.sealed_files import SealedFile, write_sealed
 from omnilytics.wire.package import SealedPackage
 
 COMPONENTS = (66_000, 3)
-"""Two chunks and a little."""
+"""A chunk and a little."""
 
 
 def test_the_files_are_sealed_packages(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_the_files_are_sealed_packages(tmp_path: Path) -> None:
         alone = seal_package(package, key.public, world.context)
         assert [len(chunk) for chunk in sealed.chunks] == [len(chunk) for chunk in alone.chunks]
         assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
-    assert len(SealedPackage.decode(content, max_bytes=len(content)).chunks) == 3
+    assert len(SealedPackage.decode(content, max_bytes=len(content)).chunks) == 2
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:

@@ -63,21 +63,23 @@ _ZEROS = bytes(BLOCK_ELEMENTS * 8)  # to encrypt: what a block needs if nothing 
 
 
 class Stream:
-    """One stream, by label and input; reading needs no order and leaves no state.
+    """One stream, by label and input; reading needs no order.
+
+    Not to be read by two threads at once: they would share one cipher.
 
     Args:
         label: One of the constants of this module.
         data: The input: a seed, a digest or a concatenation of fields of fixed length.
     """
 
-    __slots__ = ("_counter", "_key")
+    __slots__ = ("_cipher", "_counter")
 
     def __init__(self, label: bytes, data: bytes) -> None:
         if label not in LABELS:
             raise UsageError("unknown stream label", got=label.decode(errors="replace"))
         digest = hashlib.sha256(DOMAIN + label + data).digest()
-        self._key = algorithms.AES128(digest[:16])
         self._counter = int.from_bytes(digest[16:], "big")
+        self._cipher = Cipher(algorithms.AES128(digest[:16]), modes.CTR(digest[16:])).encryptor()
 
     def __repr__(self) -> str:
         return "Stream(<hidden>)"
@@ -139,5 +141,5 @@ class Stream:
         return kept.astype(np.uint64)
 
     def _encryptor(self, counter: int) -> CipherContext:
-        start = (self._counter + counter) % 2**128
-        return Cipher(self._key, modes.CTR(start.to_bytes(16, "big"))).encryptor()
+        self._cipher.reset_nonce(((self._counter + counter) % 2**128).to_bytes(16, "big"))
+        return self._cipher

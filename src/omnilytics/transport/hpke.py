@@ -82,7 +82,8 @@ def seal_package(opening: Opening, public_key: bytes, context: RoundContext) -> 
     slices = [
         bytes(content[start : start + CHUNK_BYTES]) for start in range(0, len(content), CHUNK_BYTES)
     ]
-    chunks = [opening.blind + (opening.seed or b""), *slices]
+    first = opening.blind + (opening.seed or b"".join(slices[:1]))
+    chunks = [first, *slices[1:]]
     binding = _package_binding(opening.header, context)
     return SealedPackage(header=opening.header, chunks=seal_chunks(public_key, chunks, binding))
 
@@ -103,20 +104,25 @@ def sealed_chunks(
     dealer = packages.dealer
     bindings = [_package_binding(header, context) for header in packages.headers]
     counts = [chunk_count(header.content_bytes) for header in packages.headers]
-    seeds = [*dealer.seeds, *([b""] * (len(packages) - len(dealer.seeds)))]
-    for place, blind in enumerate(packages.blinds):
+    for place, seed in enumerate(dealer.seeds):
         info = _chunk_info(bindings[place], 0, counts[place])
-        yield place + 1, seal(public_keys[place], blind + seeds[place], info)
+        yield place + 1, seal(public_keys[place], packages.blinds[place] + seed, info)
     size = CHUNK_BYTES // 8
     explicit = range(len(dealer.seeds), len(packages))
     memory = np.empty(len(explicit) * min(size, dealer.length), dtype=np.uint64)
-    for index, start in enumerate(range(0, dealer.length, size), start=1):
+    first = np.empty(_BLIND_BYTES + 8 * min(size, dealer.length), dtype=np.uint8)
+    for index, start in enumerate(range(0, dealer.length, size)):
         count = min(size, dealer.length - start)
         rows = memory[: len(explicit) * count].reshape(len(explicit), count)
         dealer.rows_into(start, rows)
         for place, row in zip(explicit, rows.astype("<u8", copy=False), strict=True):
             info = _chunk_info(bindings[place], index, counts[place])
-            yield place + 1, seal(public_keys[place], row.view(np.uint8).data, info)
+            content = row.view(np.uint8)
+            if index == 0:
+                first[:_BLIND_BYTES] = np.frombuffer(packages.blinds[place], dtype=np.uint8)
+                first[_BLIND_BYTES:] = content
+                content = first
+            yield place + 1, seal(public_keys[place], content.data, info)
 
 
 def open_package(sealed: SealedPackage, key: HpkeKey, context: RoundContext) -> Opening:
@@ -128,20 +134,15 @@ def open_package(sealed: SealedPackage, key: HpkeKey, context: RoundContext) -> 
             got=len(sealed.chunks),
             want=chunk_count(header.content_bytes),
         )
-    secrets, *content = open_chunks(key, sealed.chunks, _package_binding(header, context))
-    if len(secrets) not in (_BLIND_BYTES, _BLIND_BYTES + _SEED_BYTES):
-        raise VerificationError("first chunk has the wrong length", want="a blind, perhaps a seed")
-    opening = Opening(
-        header=header,
-        blind=secrets[:_BLIND_BYTES],
-        seed=secrets[_BLIND_BYTES:] or None,
-        content=b"".join(content),
-    )
-    if len(opening.content) != header.content_bytes:
-        raise VerificationError(
-            "share has another length", got=len(opening.content), want=header.content_bytes
-        )
-    return opening
+    first, *others = open_chunks(key, sealed.chunks, _package_binding(header, context))
+    blind, rest = first[:_BLIND_BYTES], first[_BLIND_BYTES:]
+    want = header.content_bytes or _SEED_BYTES
+    got = len(rest) + sum(len(chunk) for chunk in others)
+    if len(blind) < _BLIND_BYTES or got != want:
+        raise VerificationError("share has another length", got=got, want=want)
+    if not header.content_bytes:
+        return Opening(header=header, blind=blind, seed=rest)
+    return Opening(header=header, blind=blind, content=b"".join([rest, *others]))
 
 
 def _package_binding(header: PackageHeader, context: RoundContext) -> bytes:

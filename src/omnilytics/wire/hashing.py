@@ -23,11 +23,10 @@ EMPTY_ROOT = Hash32(keccak(b"\x02"))
 
 def tagged_hash(tag: str, *parts: bytes) -> Hash32:
     """Return H(tag, parts): SHA-256 of the domain, the tag and every part with its length."""
-    digest = hashlib.sha256(_DOMAIN)
+    pieces = [_DOMAIN]
     for part in (tag.encode(), *parts):
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return Hash32(digest.digest())
+        pieces += (len(part).to_bytes(8, "big"), part)
+    return Hash32(hashlib.sha256(b"".join(pieces)).digest())
 
 
 def content_hash(content: bytes | memoryview) -> Hash32:

@@ -1,9 +1,9 @@
 """Packages: what one server gets of one submission, sealed, and in clear when it is opened.
 
 A sealed package is a clear header and chunks, each sealed by HPKE on its own, so that chunks can be
-sent, stored and checked one at a time (wire.md, "Packages"). Chunk 0 holds the blind and, for the
-first t servers, the 32-byte seed that stands for the whole share; further chunks hold the explicit
-share, x then proof, 8 bytes little-endian an element.
+sent, stored and checked one at a time (wire.md, "Packages"). Chunk 0 begins with the blind. For the
+first t servers the 32-byte seed follows that stands for the share; for the others the explicit
+share, x then proof, 8 bytes little-endian an element, of which a chunk holds 512 KiB.
 """
 
 from __future__ import annotations
@@ -81,4 +81,4 @@ class Opening(Record):
 
 def chunk_count(content_bytes: int) -> int:
     """Return how many chunks a package with an explicit share of `content_bytes` has."""
-    return 1 + -(-content_bytes // CHUNK_BYTES)
+    return max(1, -(-content_bytes // CHUNK_BYTES))
