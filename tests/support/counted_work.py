@@ -68,7 +68,7 @@ def _difference(what: str, old: int, new: int) -> tuple[float, str]:
         return float("inf"), f"{what}: new, {new:,}"
     share = new / old - 1
     verb = "grew" if new > old else "fell"
-    return share, f"{what} {verb} from {old:,} to {new:,} ({share:+.1%})"
+    return share, f"{what} {verb} from {old:,} to {new:,} ({share:+.2%})"
 
 
 def _works(dimension: int) -> dict[str, Callable[[], int]]:

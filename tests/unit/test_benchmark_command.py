@@ -18,13 +18,14 @@ from omnilytics.benchmark.sizes import wire
 from omnilytics.benchmark.whole_round import WholeRound
 from omnilytics.cli.main import application
 from omnilytics.foundation.errors import ConfigError, VerificationError
-from omnilytics.wire.package import SEALING_OVERHEAD_BYTES
+from omnilytics.wire.package import SEALING_OVERHEAD_BYTES, chunk_count
 
 KEYS = {
     "work",
     "dimension",
     "servers",
     "milliseconds",
+    "cold_milliseconds",
     "wall_milliseconds",
     "ns_per_parameter",
     "memory_passes",
@@ -160,7 +161,7 @@ def test_wire_rows_add_up() -> None:
     parts = ("least", "header", "seed", "proof", "sealing")
     assert row["upload_bytes"] == sum(row[f"{part}_bytes"] for part in parts)
     # A blind for every server; a key, a tag and a few bytes of CBOR for every chunk of 512 KiB.
-    chunks = 7 + 2 * explicit
+    chunks = privacy + explicit * chunk_count(8 * 70_000)
     least = 7 * 32 + chunks * SEALING_OVERHEAD_BYTES
     assert least < row["sealing_bytes"] < least + 8 * chunks + 7 * 32
     assert row["signed_word_bytes"] == 97

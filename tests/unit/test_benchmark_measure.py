@@ -78,12 +78,14 @@ def test_passes_are_multiples_of_what_was_timed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_row_is_of_the_median_run_and_of_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([(8.0, 4.0), (80.0, 40.0), (4.0, 2.0)])
+    cold, warm = [(9.0, 9.0), (40.0, 9.0), (10.0, 9.0)], [(8.0, 4.0), (80.0, 40.0), (4.0, 2.0)]
+    times = iter([each for pair in zip(cold, warm, strict=True) for each in pair])
     monkeypatch.setattr(measuring, "timed", lambda _: next(times))
     row = measure(
         "work", lambda: None, dimension=500, servers=5, wire_bytes=1_000, repeats=3, parts=4
     )
     assert (row.milliseconds, row.wall_milliseconds) == (2_000.0, 1_000.0)
+    assert row.cold_milliseconds == 2_500.0
     assert row.ns_per_parameter == pytest.approx(2e9 / 500)
     assert row.bytes_per_parameter == 2.0
 

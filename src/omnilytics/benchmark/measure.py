@@ -17,7 +17,7 @@ from __future__ import annotations
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import log
 from typing import Any
@@ -41,7 +41,8 @@ class Row:
         work: What was measured.
         dimension: D, parameters of the vector.
         servers: n.
-        milliseconds: Processor time.
+        milliseconds: Processor time, warm: right after a run that is not counted.
+        cold_milliseconds: Processor time right after memory passes, with nothing in the caches.
         wall_milliseconds: Time on the clock; less where a second thread helps.
         ns_per_parameter: Processor time over D.
         memory_passes: Multiples of one memory pass over D words.
@@ -56,6 +57,7 @@ class Row:
     dimension: int
     servers: int
     milliseconds: float | None = None
+    cold_milliseconds: float | None = None
     wall_milliseconds: float | None = None
     ns_per_parameter: float | None = None
     memory_passes: float | None = None
@@ -138,7 +140,7 @@ def measure(
         dimension: D.
         servers: n.
         wire_bytes: Bytes that one part of the work sends or receives.
-        repeats: Timed runs, after one that is not counted.
+        repeats: Timed runs, each after one with cold caches; one more is not counted.
         parts: Equal parts of the work, such as owners; times are of one part, memory is of all.
 
     Raises:
@@ -148,24 +150,42 @@ def measure(
         raise UsageError("impossible number of runs", got=repeats, want=f"1 to {MAX_REPEATS}")
     yardstick = Yardstick(dimension)
     run()
-    processor, wall = [], []
+    cold, warm, wall = [], [], []
     for _ in range(repeats):
         yardstick.run()
+        cold.append(timed(run)[0] / parts)
         used, passed = timed(run)
-        processor.append(used / parts)
+        warm.append(used / parts)
         wall.append(passed / parts)
-    median = statistics.median(processor)
+    median = statistics.median(warm)
     return Row(
         work=work,
         dimension=dimension,
         servers=servers,
         milliseconds=median * 1e3,
+        cold_milliseconds=statistics.median(cold) * 1e3,
         wall_milliseconds=statistics.median(wall) * 1e3,
         ns_per_parameter=median * 1e9 / dimension,
         **yardstick.figures(median * 1e9 / dimension),
         bytes_per_parameter=wire_bytes / dimension,
         peak_bytes=peak_bytes(run),
     )
+
+
+def interleaved(works: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:
+    """Return the median processor seconds of each work; they take turns, so that ratios are fair.
+
+    Args:
+        works: By name.
+        repeats: Timed turns, after one that is not counted.
+    """
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(repeats + 1):
+        for name, run in works.items():
+            seconds, _ = timed(run)
+            if turn:
+                times[name].append(seconds)
+    return {name: statistics.median(taken) for name, taken in times.items()}
 
 
 def timed(run: Callable[[], object]) -> tuple[float, float]:

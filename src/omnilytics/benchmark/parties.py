@@ -100,7 +100,8 @@ class Parties:
     def vector(self) -> FloatVector:
         """Return a random vector of norm 1, shape (D,)."""
         vector = np.random.default_rng().normal(size=self.dimension)
-        vector /= np.linalg.norm(vector)
+        # Without BLAS, whose threads go on waiting, at work, after a long product.
+        vector /= np.sqrt(np.square(vector).sum())
         return vector
 
     def new_challenge(self) -> Challenge:

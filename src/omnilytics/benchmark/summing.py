@@ -58,7 +58,7 @@ def recover(dimensions: list[int], *, servers: int, repeats: int) -> list[dict[s
         parties = Parties(dimension, servers)
         row = measure(
             "recover",
-            partial(parties.recover, _shares_of_x(parties)),
+            partial(parties.recover, shares_of_x(parties)),
             dimension=dimension,
             servers=servers,
             wire_bytes=8 * dimension * servers,
@@ -93,7 +93,7 @@ def _random_words(length: int) -> bytes:
     return np.random.default_rng().integers(MODULUS, size=length, dtype=np.uint64).tobytes()
 
 
-def _shares_of_x(parties: Parties) -> list[FieldVector]:
+def shares_of_x(parties: Parties) -> list[FieldVector]:
     """Return every server's share of a vector, server 1 first."""
     packages = parties.build(parties.quantise(parties.vector()), *parties.new_keys(1))
     shares = (read_share(opening, parties.parameters) for opening in packages)
