@@ -25,7 +25,7 @@ help:
 	@echo "make fuzz       fuzz every decoder, guided by coverage (ARGS='--runs N')"
 	@echo "make lint       format, lint and layer checks"
 	@echo "make types      strict type checks"
-	@echo "make bench      measure all work of a round; two minutes (ARGS='--large --write')"
+	@echo "make bench      measure all work of a round; a minute (ARGS='--large --write')"
 	@echo "make bench-load send one server process 200 submissions (needs anvil)"
 	@echo "make clean      remove what was built, keep the environment"
 

@@ -1,7 +1,7 @@
 """Measure all work of a round at several sizes: the tables and plots of docs/performance.md.
 
-Run it from the repository with `make bench`, or `.venv/bin/python benchmarks/performance.py`: some
-two minutes up to D = 10^6; `--large` adds 10^7 and ten minutes, 3 GB of memory and 6 GB of disk.
+Run it from the repository with `make bench`, or `.venv/bin/python benchmarks/performance.py`: a
+minute up to D = 10^6; `--large` adds 10^7 and a minute or two, 3 GB of memory and 2 GB of disk.
 `--write` puts tables and plots into the page, `--json` prints every figure. Other work on the
 machine shows in the times: take those of a quiet one.
 """

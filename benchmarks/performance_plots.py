@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from performance_page import BOUND_DIMENSION, BOUNDS
 
 STYLE = {"svg.hashsalt": "omnilytics", "svg.fonttype": "none", "font.size": 9}
+BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
 
 
 def write_plots(found: dict[str, Any], folder: Path) -> None:
@@ -32,7 +33,7 @@ def _passes(rows: list[dict[str, Any]]) -> Figure:
         passes = [row["memory_passes"] for row in series]
         axes.loglog([row["dimension"] for row in series], passes, marker="o", label=work)
     axes.grid(visible=True, which="major", alpha=0.3)
-    axes.legend()
+    axes.legend(**BESIDE)
     return figure
 
 
@@ -53,6 +54,7 @@ def _committees(rows: list[dict[str, Any]]) -> Figure:
     """Draw time by number of servers, in units of n = 5, beside what is linear in n."""
     figure, axes = _axes("servers", "time, times that of five servers")
     sizes = sorted({row["servers"] for row in rows})
+    axes.set_xticks(sizes)
     axes.plot(sizes, [size / 5 for size in sizes], "--", color="0.6", label="linear in n")
     for work in dict.fromkeys(row["work"] for row in rows):
         series = [row for row in rows if row["work"] == work]
@@ -64,7 +66,7 @@ def _committees(rows: list[dict[str, Any]]) -> Figure:
 
 def _round(rounds: list[dict[str, Any]]) -> Figure:
     """Draw what shares of a round's time the phases take, a bar for each D."""
-    figure, axes = _axes("", "share of a round's processor time")
+    figure, axes = _axes("parameters", "share of a round's processor time")
     figure.set_size_inches(7, 4.5)
     largest = rounds[-1]["phases"]
     ordered = [phase["phase"] for phase in sorted(largest, key=lambda p: -p["milliseconds"])]
@@ -75,7 +77,7 @@ def _round(rounds: list[dict[str, Any]]) -> Figure:
         heights = [_share(row, chosen) for row in rounds]
         axes.bar(labels, heights, bottom=below, label=name, width=0.6)
         below = [low + height for low, height in zip(below, heights, strict=True)]
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(**BESIDE)
     return figure
 
 

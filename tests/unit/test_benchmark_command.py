@@ -142,7 +142,9 @@ def test_a_round_that_does_not_fit_on_the_disk_is_refused(monkeypatch: pytest.Mo
         run_here(10_000, 5, 2)
 
 
-@pytest.mark.parametrize("arguments", [["--owners", "0"], ["--owners", "4001"], ["--servers", "4"]])
+@pytest.mark.parametrize(
+    "arguments", [["--owners", "0"], ["--owners", "4001"], ["--servers", "4"], ["--repeats", "0"]]
+)
 def test_impossible_rounds_are_refused(arguments: list[str]) -> None:
     outcome = CliRunner().invoke(application, ["bench", "round", "--dimension", "9", *arguments])
     assert outcome.exit_code == 2

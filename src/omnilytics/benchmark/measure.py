@@ -146,8 +146,7 @@ def measure(
     Raises:
         UsageError: If repeats is not 1 to 1,000.
     """
-    if not 1 <= repeats <= MAX_REPEATS:
-        raise UsageError("impossible number of runs", got=repeats, want=f"1 to {MAX_REPEATS}")
+    check_repeats(repeats)
     yardstick = Yardstick(dimension)
     run()
     cold, warm, wall = [], [], []
@@ -170,6 +169,12 @@ def measure(
         bytes_per_parameter=wire_bytes / dimension,
         peak_bytes=peak_bytes(run),
     )
+
+
+def check_repeats(repeats: int) -> None:
+    """Raise UsageError unless a number of runs is 1 to 1,000."""
+    if not 1 <= repeats <= MAX_REPEATS:
+        raise UsageError("impossible number of runs", got=repeats, want=f"1 to {MAX_REPEATS}")
 
 
 def interleaved(works: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:
@@ -199,7 +204,8 @@ def peak_bytes(run: Callable[[], object]) -> int:
     """Return the most memory that one run allocates at a time, in a run of its own.
 
     Counted are Python's and NumPy's allocations. Scratch arrays inside compiled kernels and of
-    libraries are not: they are blocks of a fixed size, whatever D is.
+    libraries are not: they are blocks of a fixed size, whatever D is. (A slow test holds it against
+    the growth of resident memory.)
     """
     tracemalloc.start()
     try:

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from omnilytics.benchmark.measure import Row, Yardstick
+from omnilytics.benchmark.measure import Row, Yardstick, check_repeats
 from omnilytics.benchmark.parties import Parties
 from omnilytics.benchmark.phases import resident_bytes
 from omnilytics.benchmark.whole_round import WholeRound
@@ -38,6 +38,7 @@ def whole_round(
         repeats: Rounds for each D.
         owners: Data owners, all honest.
     """
+    check_repeats(repeats)
     rows = []
     for dimension in dimensions:
         Parties(dimension, servers, owners)  # refuse what cannot be before a process starts
