@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,9 @@ def measure_ours(dimensions: list[int], *, repeats: int = 9) -> list[dict[str, A
         parties = Parties(dimension, 5)
         vector, (key,) = parties.vector(), parties.new_keys(1)
         packages, challenge = parties.submission(), parties.new_challenge()
-        works = {
-            "client": lambda p=parties, v=vector, k=key: p.protect(v, k),
-            "server": lambda p=parties, s=packages[-1], c=challenge: check_submission(p, s, c),
+        works: dict[str, Callable[[], object]] = {
+            "client": partial(parties.protect, vector, key),
+            "server": partial(check_submission, parties, packages[-1].encode(), challenge),
         }
         seconds = interleaved(works, repeats=repeats)
         rows.append(

@@ -21,7 +21,7 @@ from omnilytics.benchmark.parties import Parties
 from omnilytics.benchmark.round_process import whole_round
 from omnilytics.benchmark.sizes import wire
 from omnilytics.benchmark.submission import check, check_submission, protect
-from omnilytics.benchmark.summing import aggregate, recover, shares_of_x, sum_explicit
+from omnilytics.benchmark.summing import add_up, aggregate, recover, shares_of_x
 from pages import DOCS, machine_name, write_section
 from performance_page import page_sections
 from performance_plots import write_plots
@@ -105,12 +105,14 @@ def committees(dimension: int, *, repeats: int) -> list[dict[str, Any]]:
 
 def _works(parties: Parties) -> dict[str, Callable[[], object]]:
     vector, (key,) = parties.vector(), parties.new_keys(1)
-    sealed, challenge = parties.submission()[-1], parties.new_challenge()
+    seeded, *_, explicit = (package.encode() for package in parties.submission())
+    challenge, shares = parties.new_challenge(), shares_of_x(parties)
     return {
         "protect": partial(parties.protect, vector, key),
-        "check": partial(check_submission, parties, sealed, challenge),
-        "aggregate": partial(sum_explicit, parties, [parties.open(sealed).content]),
-        "recover": partial(parties.recover, shares_of_x(parties)),
+        "check": partial(check_submission, parties, explicit, challenge),
+        "check seeded": partial(check_submission, parties, seeded, challenge),
+        "aggregate": partial(add_up, shares[-1:], parties.dimension),
+        "recover": partial(parties.recover, shares),
     }
 
 

@@ -137,4 +137,4 @@ def round_table(row: dict[str, Any]) -> str:
 
 
 def _bound(row: dict[str, Any]) -> str:
-    return str(BOUNDS[row["work"]]) if row["dimension"] == BOUND_DIMENSION else ""
+    return str(BOUNDS.get(row["work"], "")) if row["dimension"] == BOUND_DIMENSION else ""

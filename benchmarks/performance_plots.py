@@ -28,7 +28,7 @@ def write_plots(found: dict[str, Any], folder: Path) -> None:
 def _passes(rows: list[dict[str, Any]]) -> Figure:
     """Draw memory passes over D, a line for each work."""
     figure, axes = _axes("parameters", "memory passes")
-    for work in BOUNDS:
+    for work in dict.fromkeys(row["work"] for row in rows):
         series = [row for row in rows if row["work"] == work]
         passes = [row["memory_passes"] for row in series]
         axes.loglog([row["dimension"] for row in series], passes, marker="o", label=work)

@@ -17,7 +17,7 @@ from omnilytics.benchmark.measure import Yardstick, interleaved
 from omnilytics.benchmark.parties import Parties
 from omnilytics.benchmark.submission import check_submission
 from omnilytics.protocol.package_builder import blocks
-from omnilytics.transport.hpke import seal
+from omnilytics.transport.hpke import open_in_turn, open_package, seal
 from omnilytics.validity.joint import blocks_of_tests
 from omnilytics.validity.prover import prove
 from omnilytics.wire.hashing import content_hash
@@ -74,12 +74,13 @@ def _protect(parties: Parties) -> dict[str, Callable[[], object]]:
 
 def _check(parties: Parties) -> dict[str, Callable[[], object]]:
     sealed, challenge = parties.submission()[-1], parties.new_challenge()
-    opening = parties.open(sealed)
+    body, key = sealed.encode(), parties.hpke_keys[-1]
+    opening = open_package(sealed, key, parties.context)
     statement, joint = parties.parameters.statement, parties.randomness.bytes(32)
     return {
-        WHOLE: lambda: check_submission(parties, sealed, challenge),
-        "open": lambda: parties.open(sealed),
-        "hash and compare": lambda: parties.check(opening),
+        WHOLE: lambda: check_submission(parties, body, challenge),
+        "open": lambda: _exhaust(open_in_turn(sealed, key, parties.context)[1]),
+        "hash": lambda: content_hash(opening.content),
         "expand the tests": lambda: _exhaust(blocks_of_tests(statement, joint)),
         "word": lambda: parties.word(opening, challenge),
     }

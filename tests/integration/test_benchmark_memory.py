@@ -17,7 +17,8 @@ from omnilytics.benchmark.parties import Parties
 from omnilytics.benchmark.phases import peak_resident_bytes, reset_peak, resident_bytes
 from omnilytics.benchmark.round_process import whole_round
 from omnilytics.benchmark.submission import check_submission
-from omnilytics.benchmark.summing import shares_of_x, sum_explicit, sum_seeded
+from omnilytics.benchmark.summing import add_up, recover_sealed, sealed_sums, shares_of_x
+from omnilytics.sharing.shamir import Share
 
 DIMENSION = 2_000_000
 SLACK = 4 << 20
@@ -26,14 +27,20 @@ SLACK = 4 << 20
 
 def works(parties: Parties) -> dict[str, Callable[[], object]]:
     vector, (key,) = parties.vector(), parties.new_keys(1)
-    sealed, challenge = parties.submission()[-1], parties.new_challenge()
+    body, challenge = parties.submission()[-1].encode(), parties.new_challenge()
+    shares = shares_of_x(parties)
     return {
         "protect": partial(parties.protect, vector, key),
-        "check": partial(check_submission, parties, sealed, challenge),
-        "aggregate": partial(sum_explicit, parties, [parties.open(sealed).content]),
-        "aggregate seeded": partial(sum_seeded, parties, [bytes(32)]),
-        "recover": partial(parties.recover, shares_of_x(parties)),
+        "check": partial(check_submission, parties, body, challenge),
+        "aggregate": partial(add_up, shares[-1:], parties.dimension),
+        "aggregate seeded": partial(add_up, [seeded_share(parties)], parties.dimension),
+        "recover": partial(parties.recover, shares),
+        "recover sealed": partial(recover_sealed, parties, sealed_sums(parties, shares)),
     }
+
+
+def seeded_share(parties: Parties) -> Share:
+    return Share(parties.parameters.share_elements, seed=bytes(32))
 
 
 def resident_growth() -> dict[str, list[int]]:
@@ -66,7 +73,7 @@ def test_peaks_are_what_resident_memory_grows_by() -> None:
         check=True,
     )
     found = json.loads(done.stdout)
-    assert len(found) == 5
+    assert len(found) == 6
     for name, (said, grown) in found.items():
         assert grown <= said + SLACK, name
         assert said <= grown + SLACK, name

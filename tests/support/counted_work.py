@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from protocol_world import SeededRandomness
@@ -19,8 +20,14 @@ from work_counters import counted
 from omnilytics.benchmark.measure import peak_bytes
 from omnilytics.benchmark.parties import Parties
 from omnilytics.benchmark.submission import check_submission
-from omnilytics.benchmark.summing import sum_explicit, sum_seeded
-from omnilytics.protocol.package import read_share
+from omnilytics.benchmark.summing import (
+    add_up,
+    recover_sealed,
+    sealed_sums,
+    shares_of_x,
+    stored_shares,
+)
+from omnilytics.sharing.shamir import Share
 
 BUDGET = Path(__file__).parents[1] / "unit" / "counted_work.json"
 DIMENSIONS = (10_000, 61_706)
@@ -39,16 +46,21 @@ def measured() -> Counted:
     """Return the counts by work and dimension; the same on every machine."""
     found: Counted = {}
     for dimension in DIMENSIONS:
-        for work, run in _works(dimension).items():
-            run()  # fills caches, which later runs find
-            with counted() as counts:
-                sent = run()
-            found[f"{work}, {dimension:,} parameters"] = {
-                **dict(sorted(counts.items())),
-                **({"bytes sent": sent} if sent else {}),
-                MEMORY: peak_bytes(run),
-            }
+        with TemporaryDirectory() as folder:
+            for work, run in _works(dimension, Path(folder)).items():
+                found[f"{work}, {dimension:,} parameters"] = _counts(run)
     return found
+
+
+def _counts(run: Callable[[], int]) -> Counts:
+    run()  # fills caches, which later runs find
+    with counted() as counts:
+        sent = run()
+    return {
+        **dict(sorted(counts.items())),
+        **({"bytes sent": sent} if sent else {}),
+        MEMORY: peak_bytes(run),
+    }
 
 
 def differences(found: Mapping[str, Counts], budget: Mapping[str, Counts]) -> list[str]:
@@ -71,24 +83,27 @@ def _difference(what: str, old: int, new: int) -> tuple[float, str]:
     return share, f"{what} {verb} from {old:,} to {new:,} ({share:+.2%})"
 
 
-def _works(dimension: int) -> dict[str, Callable[[], int]]:
+def _works(dimension: int, folder: Path) -> dict[str, Callable[[], int]]:
     """Return the works of one owner, one server and the model owner; each returns bytes sent."""
     parties = Parties(dimension, 5)
     parties.randomness = SeededRandomness(7)
     (key,) = parties.new_keys(1)
     vector = np.random.default_rng(7).normal(size=dimension)
     vector /= np.linalg.norm(vector)
-    sealed = parties.submission()[-1]
+    body = parties.submission()[-1].encode()
     challenge = parties.new_challenge()
-    packages = parties.build(parties.quantise(vector), key)
-    shares = [read_share(opening, parties.parameters) for opening in packages]
-    sums = [share.elements(0, dimension) for share in shares]
+    shares = shares_of_x(parties)
+    stored = stored_shares(folder, parties.parameters.share_elements, 1)
+    seeded = Share(parties.parameters.share_elements, seed=bytes(32))
     return {
         "protect": lambda: parties.protect(vector, key),
-        "check": lambda: len(check_submission(parties, sealed, challenge)),
-        "aggregate": partial(_nothing_sent, sum_explicit, parties, [packages[-1].content]),
-        "aggregate seeded": partial(_nothing_sent, sum_seeded, parties, [packages[0].seed]),
-        "recover": partial(_nothing_sent, parties.recover, sums),
+        "check": lambda: len(check_submission(parties, body, challenge)),
+        "aggregate": partial(_nothing_sent, add_up, stored, dimension),
+        "aggregate seeded": partial(_nothing_sent, add_up, [seeded], dimension),
+        "recover": partial(_nothing_sent, parties.recover, shares),
+        "recover sealed": partial(
+            _nothing_sent, recover_sealed, parties, sealed_sums(parties, shares)
+        ),
     }
 
 

@@ -20,7 +20,7 @@ SERVICE = {"sqlalchemy", "alembic", "fastapi", "uvicorn"}
             "import omnilytics.protocol.package_builder, omnilytics.transport.sealed_files",
             CHAIN | DATA | SERVICE | {"numba"},
         ),
-        ("import omnilytics.benchmark.whole_round", CHAIN | DATA | SERVICE | {"numba"}),
+        ("import omnilytics.benchmark.parties", CHAIN | DATA | SERVICE | {"numba"}),
         ("import omnilytics.chain.sender, omnilytics.chain.keystore", CHAIN | DATA | SERVICE),
     ],
 )

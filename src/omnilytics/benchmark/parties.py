@@ -6,12 +6,11 @@ what the chain would say (the round's context, the challenge's seed) is made up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from omnilytics.algebra import kernels
-from omnilytics.algebra.field import FieldVector
 from omnilytics.algebra.fixed_point import (
     FloatVector,
     IntegerVector,
@@ -22,25 +21,32 @@ from omnilytics.algebra.fixed_point import (
 from omnilytics.foundation.errors import UsageError
 from omnilytics.foundation.randomness import Randomness, SystemRandomness
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
+from omnilytics.protocol.aggregate import sum_blocks
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import check_package, compute_word
+from omnilytics.protocol.package import HeldPackage, PackageCheck, check_header, compute_word
 from omnilytics.protocol.package_builder import PackageBuilder, Packages
 from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.sharing.committee import OFFERED, Committee
-from omnilytics.sharing.recovery import recover_sum
-from omnilytics.sharing.shamir import Share
-from omnilytics.transport.hpke import HpkeKey, open_package, seal_package, sealed_chunks
+from omnilytics.sharing.recovery import VectorReader, recover_sum
+from omnilytics.transport.hpke import (
+    HpkeKey,
+    aggregate_binding,
+    open_in_turn,
+    seal_aggregate,
+    seal_package,
+    sealed_chunks,
+)
+from omnilytics.transport.released import ReleasedShare
 from omnilytics.validity.challenge import Challenge
+from omnilytics.validity.evaluate import ElementReader
 from omnilytics.validity.statement import Statement
 from omnilytics.wire.eip712 import Domain
-from omnilytics.wire.package import Opening, SealedPackage
+from omnilytics.wire.package import Opening, SealedPackage, SealedView
 from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.task_specification import Admission
 
 MAX_DIMENSION = 50_000_000
 MAX_OWNERS = 4_000
-SUM_BLOCK = 8_192
-"""Words of a share that are added at a time: they stay in the cache between expansion and sum."""
 
 
 class Parties:
@@ -142,40 +148,57 @@ class Parties:
 
     # What a server does.
 
-    def open(self, sealed: SealedPackage) -> Opening:
-        """Decrypt a package."""
-        return open_package(sealed, self.hpke_keys[sealed.header.server - 1], self.context)
+    def receive(self, sealed: SealedView, write: Callable[[bytes], object]) -> None:
+        """Check a package's clear part, open it, and check and write it piece by piece.
 
-    def check(self, opening: Opening) -> Share:
-        """Compare a package with its owner's commitment."""
-        return check_package(
-            opening,
-            server=opening.header.server,
-            parameters=self.parameters,
-            context=self.context,
+        Args:
+            sealed: As it came.
+            write: Takes the encoded opening, head first.
+        """
+        server = sealed.header.server
+        check_header(sealed.header, parameters=self.parameters, context=self.context)
+        head, pieces = open_in_turn(sealed, self.hpke_keys[server - 1], self.context)
+        check = PackageCheck(head, server=server, parameters=self.parameters, context=self.context)
+        write(head.encode())
+        for piece in pieces:
+            check.update(piece)
+            write(piece)
+        check.finish()
+
+    def word(self, package: HeldPackage, challenge: Challenge) -> Hash32:
+        """Compute the word of a package that was checked."""
+        return compute_word(package, self.parameters, self.context, challenge)
+
+    def seal_sum(
+        self, shares: Sequence[ElementReader], accepted_root: Hash32, server: int
+    ) -> Iterator[bytes]:
+        """Yield the parts of a server's answer: the sum of its shares of x, sealed."""
+        return seal_aggregate(
+            sum_blocks(shares, self.dimension),
+            self.dimension,
+            self.model_owner_key.public,
+            self.context,
+            accepted_root=accepted_root,
+            server=server,
         )
-
-    def word(self, opening: Opening, challenge: Challenge) -> Hash32:
-        """Compute the word of a package."""
-        return compute_word(opening, self.parameters, self.context, challenge)
-
-    def add_share(self, total: FieldVector, share: Share) -> None:
-        """Add a share of x to a sum, shape (D,)."""
-        kernel = kernels.current()
-        for start in range(0, len(total), SUM_BLOCK):
-            part = total[start : start + SUM_BLOCK]
-            kernel.add(part, share.elements(start, len(part)), part)
 
     # What the model owner does.
 
-    def recover(self, shares: Sequence[FieldVector]) -> FloatVector:
+    def released(
+        self, answer: bytes | memoryview, accepted_root: Hash32, server: int
+    ) -> ReleasedShare:
+        """Return a server's share of the sum, still sealed: it is opened as it is read."""
+        binding = aggregate_binding(self.context, accepted_root, server)
+        return ReleasedShare(answer, self.model_owner_key, binding, self.dimension)
+
+    def recover(self, shares: Sequence[VectorReader]) -> FloatVector:
         """Verify the servers' shares of a sum, server 1 first, interpolate and decode them."""
         return to_float(self.recover_integers(shares), self.parameters.statement.fractional_bits)
 
-    def recover_integers(self, shares: Sequence[FieldVector]) -> IntegerVector:
+    def recover_integers(self, shares: Sequence[VectorReader]) -> IntegerVector:
         """Verify and interpolate; the sum as integers with f fractional bits."""
-        vectors = dict(enumerate(shares, start=1))
-        return from_field(recover_sum(vectors, self.parameters.committee, self.randomness).values)
+        numbered = dict(enumerate(shares, start=1))
+        return from_field(recover_sum(numbered, self.parameters.committee, self.randomness).values)
 
 
 def _committee(servers: int) -> Committee:

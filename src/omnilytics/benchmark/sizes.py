@@ -9,7 +9,7 @@ from typing import Any
 from omnilytics.benchmark.measure import Row
 from omnilytics.benchmark.parties import Parties
 from omnilytics.benchmark.whole_round import WholeRound
-from omnilytics.transport.hpke import seal_aggregate
+from omnilytics.sharing.shamir import SEED_BYTES, Share
 from omnilytics.validity.word import WORD_BYTES
 from omnilytics.wire.package import SealedPackage
 from omnilytics.wire.signatures import SIGNATURE_BYTES
@@ -74,18 +74,13 @@ def _beyond(parties: Parties, packages: list[SealedPackage], beyond: int) -> dic
     proof_elements = parties.parameters.share_elements - parties.dimension
     parts = {
         "header_bytes": sum(len(package.header.encode()) for package in packages),
-        "seed_bytes": 32 * committee.privacy,
+        "seed_bytes": SEED_BYTES * committee.privacy,
         "proof_bytes": _WORD * proof_elements * len(committee.explicit_points),
     }
     return parts | {"sealing_bytes": beyond - sum(parts.values())}
 
 
 def _aggregate_bytes(parties: Parties) -> int:
-    chunks = seal_aggregate(
-        bytes(_WORD * parties.dimension),
-        parties.model_owner_key.public,
-        parties.context,
-        accepted_root=parties.context.artefact_hash,
-        server=1,
-    )
-    return sum(len(chunk) for chunk in chunks)
+    share = Share(parties.dimension, seed=bytes(SEED_BYTES))
+    answer = parties.seal_sum([share], parties.context.artefact_hash, 1)
+    return sum(len(part) for part in answer)

@@ -9,7 +9,7 @@ from omnilytics.benchmark.measure import measure
 from omnilytics.benchmark.parties import Parties
 from omnilytics.foundation.units import Hash32
 from omnilytics.validity.challenge import Challenge
-from omnilytics.wire.package import SealedPackage
+from omnilytics.wire.package import Opening, OpeningHead, read_sealed
 
 
 def protect(dimensions: list[int], *, servers: int, repeats: int) -> list[dict[str, Any]]:
@@ -36,21 +36,26 @@ def check(dimensions: list[int], *, servers: int, repeats: int) -> list[dict[str
     rows = []
     for dimension in dimensions:
         parties = Parties(dimension, servers)
-        sealed = parties.submission()[-1]
+        body = parties.submission()[-1].encode()
         row = measure(
             "check",
-            partial(check_submission, parties, sealed, parties.new_challenge()),
+            partial(check_submission, parties, body, parties.new_challenge()),
             dimension=dimension,
             servers=servers,
-            wire_bytes=len(sealed.encode()),
+            wire_bytes=len(body),
             repeats=repeats,
         )
         rows.append(row.as_dict())
     return rows
 
 
-def check_submission(parties: Parties, sealed: SealedPackage, challenge: Challenge) -> Hash32:
-    """Open, check against the commitment, and compute the word."""
-    opening = parties.open(sealed)
-    parties.check(opening)
+def check_submission(parties: Parties, body: bytes, challenge: Challenge) -> Hash32:
+    """Open a package, check it against the commitment, keep it in memory, compute the word."""
+    kept: list[bytes] = []
+    sealed = read_sealed(body, max_bytes=parties.parameters.package_bytes)
+    parties.receive(sealed, kept.append)
+    head, _ = OpeningHead.read(kept[0])
+    opening = Opening(
+        header=head.header, blind=head.blind, seed=head.seed, content=b"".join(kept[1:])
+    )
     return parties.word(opening, challenge)

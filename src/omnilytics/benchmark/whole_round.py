@@ -4,25 +4,24 @@ Owners protect; servers receive, check, answer the challenge, judge and add up; 
 recovers the sum, which must equal the sum of the owners' integers, entry by entry. Packages lie in
 files, so memory does not grow with the number of owners.
 
-Not included: the chain, the network, flushing to disk, the votes of servers on seals, seeds and
-finals (three signatures each), certificates of absent servers, and faults. All parties work one
-after the other.
+Not included: the chain, the network, databases, the votes of servers on seals, seeds and finals
+(three signatures each), certificates of absent servers, and faults. All parties work one after the
+other.
 """
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import numpy as np
 
-from omnilytics.algebra.field import FieldVector
 from omnilytics.algebra.fixed_point import IntegerVector
 from omnilytics.benchmark.parties import Parties
 from omnilytics.benchmark.phases import Phases
 from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.certificate import build_manifest, check_manifest
-from omnilytics.protocol.package import read_share
 from omnilytics.protocol.settlement import (
     PayoutState,
     SealedRound,
@@ -31,12 +30,13 @@ from omnilytics.protocol.settlement import (
     settlement_message,
 )
 from omnilytics.protocol.words import sign_words
-from omnilytics.transport.hpke import open_aggregate, seal_aggregate
+from omnilytics.storage.files import ContentFiles
+from omnilytics.storage.packages import StoredPackage
 from omnilytics.transport.sealed_files import write_sealed
 from omnilytics.validity.challenge import Challenge
 from omnilytics.wire.hashing import EMPTY_ROOT
 from omnilytics.wire.messages import Receipt
-from omnilytics.wire.package import Opening, PackageHeader, SealedPackage
+from omnilytics.wire.package import PackageHeader, read_sealed
 from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.transcript import (
     Certificate,
@@ -72,6 +72,11 @@ class WholeRound:
         self._folder = folder
         self._headers: dict[Address, PackageHeader] = {}
         self._sealed: dict[Address, list[Path]] = {}
+        self._stores = {
+            server: ContentFiles(folder / f"server-{server}")
+            for server in parties.parameters.servers
+        }
+        self._kept: dict[tuple[int, Address], Hash32] = {}
         self._receipts: dict[Address, list[ReceiptSignature]] = {}
         self._sum: IntegerVector = np.zeros(parties.dimension, dtype=np.int64)
 
@@ -93,8 +98,7 @@ class WholeRound:
         rounds = {server: self._sealed_round(manifest, seed) for server in servers}
         words = [self._words(server, rounds[server]) for server in servers]
         self._judge(rounds, words)
-        shares = [self._aggregate(server) for server in servers]
-        self._recover(shares)
+        self._recover([self._aggregate(server) for server in servers])
 
     def _protect(self, key: SigningKey) -> None:
         """Owner: protect one vector and send it to all servers."""
@@ -117,23 +121,19 @@ class WholeRound:
         """Server: open, check and keep one package, and give a receipt."""
         parties, phase = self._parties, self.phases.phase
         source = self._sealed[owner][server - 1]
-        with phase("read package", "server"):
-            sealed = SealedPackage.decode(
-                source.read_bytes(), max_bytes=parties.parameters.package_bytes
-            )
+        limit = parties.parameters.package_bytes
+        with self._stores[server].draft() as draft:
+            with phase("open, check, write", "server"):
+                parties.receive(read_sealed(_mapped(source), max_bytes=limit), draft.write)
+            with phase("flush to disk", "server"):
+                self._kept[server, owner] = draft.keep()
         source.unlink()
-        with phase("open", "server"):
-            opening = parties.open(sealed)
-        with phase("check commitment", "server"):
-            parties.check(opening)
-        with phase("keep opened package", "server"):
-            self._kept(server, owner).write_bytes(opening.encode())
         with phase("give receipt", "server"):
             receipt = Receipt(
                 task=parties.context.task,
                 round=parties.context.round,
                 owner=owner,
-                commitment=opening.header.commitment,
+                commitment=self._headers[owner].commitment,
             )
             signature = parties.server_keys[server - 1].sign(receipt, parties.context.domain)
         self._receipts.setdefault(owner, []).append(
@@ -182,9 +182,9 @@ class WholeRound:
         """Server: one signed word for every owner."""
         words = []
         for owner in sealed.manifest.owners:
-            opening = self._stored(server, owner)
+            package = self._stored(server, owner)
             with self.phases.phase("word", "server"):
-                words.append(self._parties.word(opening, sealed.challenge))
+                words.append(self._parties.word(package, sealed.challenge))
         with self.phases.phase("sign words", "server"):
             return sign_words(
                 server,
@@ -210,46 +210,36 @@ class WholeRound:
                 raise VerificationError("an honest party was blamed", got=resolution)
         self.transcript = transcript
 
-    def _aggregate(self, server: int) -> FieldVector:
-        """Server: add up its shares and seal the sum; model owner: open it."""
-        parties, phase = self._parties, self.phases.phase
-        root = self.transcript.accepted_root()
-        total = np.zeros(parties.dimension, dtype=np.uint64)
-        for owner in self.transcript.accepted:
-            opening = self._stored(server, owner)
-            with phase("add share", "server"):
-                parties.add_share(total, read_share(opening, parties.parameters))
-        with phase("seal sum", "server"):
-            chunks = seal_aggregate(
-                total.astype("<u8").tobytes(),
-                parties.model_owner_key.public,
-                parties.context,
-                accepted_root=root,
-                server=server,
-            )
-        self.aggregate_bytes += sum(len(chunk) for chunk in chunks)
-        with phase("open sum", "model owner"):
-            content = open_aggregate(
-                chunks,
-                parties.model_owner_key,
-                parties.context,
-                accepted_root=root,
-                server=server,
-            )
-        return np.frombuffer(content, dtype="<u8")
+    def _aggregate(self, server: int) -> Path:
+        """Server: add up its shares and seal the sum into a file."""
+        length = self._parties.parameters.share_elements
+        packages = [self._stored(server, owner) for owner in self.transcript.accepted]
+        answer = self._folder / f"sum-{server}"
+        with self.phases.phase("add up, seal sum", "server"), answer.open("xb") as out:
+            shares = [package.share(length) for package in packages]
+            root = self.transcript.accepted_root()
+            out.writelines(self._parties.seal_sum(shares, root, server))
+        self.aggregate_bytes += answer.stat().st_size
+        return answer
 
-    def _recover(self, shares: list[FieldVector]) -> None:
-        """Model owner: verify, interpolate and decode."""
-        with self.phases.phase("recover", "model owner"):
-            total = self._parties.recover_integers(shares)
+    def _recover(self, answers: list[Path]) -> None:
+        """Model owner: open the servers' answers, verify, interpolate and decode."""
+        root = self.transcript.accepted_root()
+        with self.phases.phase("open, recover", "model owner"):
+            released = [
+                self._parties.released(_mapped(answer), root, server)
+                for server, answer in enumerate(answers, start=1)
+            ]
+            total = self._parties.recover_integers(released)
         if not np.array_equal(total, self._sum):
             raise VerificationError("the recovered sum is not the sum of the owners' integers")
 
-    def _stored(self, server: int, owner: Address) -> Opening:
-        """Server: read a package that it keeps."""
-        content = self._kept(server, owner).read_bytes()
-        with self.phases.phase("read kept package", "server"):
-            return Opening.decode(content, max_bytes=self._parties.parameters.package_bytes)
+    def _stored(self, server: int, owner: Address) -> StoredPackage:
+        """Server: take a package that it keeps, and compare it with its hash."""
+        with self.phases.phase("verify kept package", "server"):
+            return StoredPackage(self._stores[server], self._kept[server, owner]).verify()
 
-    def _kept(self, server: int, owner: Address) -> Path:
-        return self._folder / owner.hex() / f"opened-{server}"
+
+def _mapped(path: Path) -> memoryview:
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
