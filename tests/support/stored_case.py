@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,16 @@ from omnilytics.storage.packages import StoredPackage
 
 @dataclass
 class StoredCase:
-    """The round, and one server's view of it."""
+    """The round, and one server's view of it; its packages are in the store."""
 
     case: Case
     files: ContentFiles
     server: int
+    names: list[Hash32] = field(init=False)
+
+    def __post_init__(self) -> None:
+        openings = [self.case.opening(owner, self.server) for owner in self.case.owners]
+        self.names = [self.files.put(opening.encode()) for opening in openings]
 
     @property
     def work(self) -> WordRound:
@@ -31,13 +36,8 @@ class StoredCase:
 
     @property
     def packages(self) -> list[StoredPackage]:
-        """The server's packages in the manifest's order, stored if they were not."""
-        return [
-            StoredPackage(
-                self.files, self.files.put(self.case.opening(owner, self.server).encode())
-            )
-            for owner in self.case.owners
-        ]
+        """The server's packages in the manifest's order."""
+        return [StoredPackage(self.files, name) for name in self.names]
 
     @property
     def words(self) -> list[Hash32]:
