@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 from devnet import anvil_at, anvil_binary, running_anvil
 from distributed import Distributed, distributed, play_round
 from distributed_checks import check_logs, check_round
+from process_figures import children, wait_for_end
 from server_process import (
     COMMAND,
     PASSWORD,
@@ -408,7 +410,7 @@ def test_processes_settle_rounds_and_tell_no_secret(tmp_path: Path) -> None:
     async def scenario() -> None:
         (port,) = free_ports(1)
         with anvil_at(port, None) as anvil:
-            async with distributed(anvil, tmp_path, rounds=2) as world:
+            async with distributed(anvil, tmp_path, rounds=2, word_workers=2) as world:
                 await world.publish()
                 for _ in range(2):
                     played = await play_round(world, world.market.owners[:2])
@@ -419,7 +421,10 @@ def test_processes_settle_rounds_and_tell_no_secret(tmp_path: Path) -> None:
                 assert "omnilytics_rounds_settled_total 2.0" in text
                 assert 'omnilytics_locks_given_total{kind="final"} 2.0' in text
                 assert "omnilytics_submissions_stored_total 4.0" in text
+                started = [os.pidfd_open(child) for child in children(world.servers[0].process.pid)]
+                assert len(started) >= 2  # the first server's, which computed its words
                 await _stop_while_the_node_hangs(world)
+                assert all(wait_for_end(each, seconds=30) for each in started)
                 check_logs(world)
                 for server in world.servers:
                     lines = server.files.lines()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from process_figures import wait_for_end
 from stored_case import AlwaysDeadly, Deadly, StoredCase, WhoRuns, stored_case
 
 from omnilytics.foundation.errors import ConfigError
@@ -125,10 +125,7 @@ def test_workers_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
         descriptor = os.pidfd_open(worker)
         command = Path(f"/proc/{worker}/cmdline").read_bytes()
         parent.kill()
-        # A process descriptor becomes readable when its process has ended.
-        ended, _, _ = select.select([descriptor], [], [], 30)
-        os.close(descriptor)
-    assert ended
+        assert wait_for_end(descriptor, seconds=30)
     assert b"spawn_main" in command  # and no path, name or seed
     assert str(tmp_path).encode() not in command
 

@@ -306,6 +306,7 @@ async def distributed(
     owners: int = 5,
     rounds: int = 4,
     database_url: Callable[[], str] = lambda: "",
+    word_workers: int = 1,
 ) -> AsyncIterator[Distributed]:
     """Run a market with honest owners and servers; what is left of it at the end is killed.
 
@@ -316,6 +317,7 @@ async def distributed(
         owners: How many owners.
         rounds: How many rounds can be paid for.
         database_url: Makes a database for a server; SQLite where it gives none.
+        word_workers: In how many processes the first server computes words; the others do in one.
     """
     options = check_options(
         dataset="breast-cancer", owners=owners, rounds=rounds, servers=servers, chain_url=anvil.url
@@ -336,6 +338,7 @@ async def distributed(
                 node.hpke_key,
             )
             # Idle servers look now and then; the more there are, the more each look costs.
+            files.settings["words"] = {"workers": word_workers if index == 0 else 1}
             _adapt(files, database_url(), recheck_seconds=0.04 * servers)
             node.writer.set_profile(files.endpoint, node.hpke_key.public)
             market.network._clients[files.endpoint] = httpx.AsyncClient(timeout=CALL_SECONDS)
