@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ from omnilytics.protocol.word_jobs import (
     PartOfWord,
     WholeWords,
     WordJob,
+    packed,
     round_challenge,
+    run_packed,
 )
 
 
@@ -87,14 +88,14 @@ def test_a_job_on_its_way_holds_neither_seed_nor_blind_nor_share(
     tmp_path: Path, server: int
 ) -> None:
     stored = stored_case(tmp_path, server=server)
-    content = pickle.dumps(WholeWords(stored.work, tuple(stored.packages)))
+    content = packed(WholeWords(stored.work, tuple(stored.packages)))
     for owner in stored.case.owners:
         opening = stored.case.opening(owner, server)
         assert opening.blind not in content
         assert opening.seed is None or opening.seed not in content
         assert not opening.content or opening.content[:16] not in content
     assert len(content) < 4_096
-    assert pickle.loads(content).run() == stored.words  # noqa: S301  (own bytes)
+    assert run_packed(content) == stored.words
 
 
 def test_a_process_makes_a_challenge_once(tmp_path: Path) -> None:
