@@ -7,7 +7,6 @@ since the last look. Not exact: a stack seen stands for all that its thread did 
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import threading
@@ -19,6 +18,7 @@ from types import FrameType
 from omnilytics.cli.server import application
 
 LOOK_SECONDS = 0.01
+WRITE_SECONDS = 5.0
 VARIABLE = "OMNI_SAMPLES"
 _DEEPEST = 60
 
@@ -32,9 +32,15 @@ class Sampler(threading.Thread):
         self._before: dict[int, int] = {}
 
     def run(self) -> None:
+        """Look for ever; the server's end needs no goodbye, so what was seen is written often."""
+        path = Path(os.environ[VARIABLE]) / f"samples-{os.getpid()}.txt"
+        written = time.monotonic()
         while True:
             time.sleep(LOOK_SECONDS)
             self._look()
+            if time.monotonic() - written > WRITE_SECONDS:
+                self.write(path)
+                written = time.monotonic()
 
     def _look(self) -> None:
         frames = sys._current_frames()
@@ -72,10 +78,7 @@ def _stack(frame: FrameType | None) -> tuple[str, ...]:
 
 def main() -> None:
     """Run the server's command line, sampled."""
-    sampler = Sampler()
-    sampler.start()
-    path = Path(os.environ[VARIABLE]) / f"samples-{os.getpid()}.txt"
-    atexit.register(sampler.write, path)
+    Sampler().start()
     application()
 
 

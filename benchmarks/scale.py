@@ -1,7 +1,7 @@
 """Whole rounds with many owners or large vectors: real server processes on a real chain (Linux).
 
-Run it from the repository with `.venv/bin/python benchmarks/scale.py --owners 100 --dimension 1000`;
-it needs anvil (`make devnet-tools`). Five servers, anvil, the owners and the model owner are a
+Run it from the repository with `.venv/bin/python benchmarks/scale.py --owners 100`; it needs anvil
+(`make devnet-tools`). Five servers, anvil, the owners and the model owner are a
 process each and share the machine's cores. Vectors are random: no model is trained. The script
 moves the chain's clock on once every server has nothing left to do, so a phase's wall time holds no
 waiting for a window to end; the recovered sum is compared with the sum of what owners shared.
@@ -43,9 +43,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 from anvil_process import Anvil, counted_anvil
 from devnet import anvil_binary
 from process_figures import cpu_seconds, peak_resident_bytes
-from sampled_server import VARIABLE
 from server_process import COMMAND, RunningServer
 from submission_world import SubmissionWorld, submission_world
+
+from sampled_server import VARIABLE
 
 COMMITTEE = Committee(servers=5, privacy=1, errors=1)
 WINDOWS = DEMO_WINDOWS.model_copy(
@@ -277,7 +278,7 @@ def _given(
 def _party(name: str, given: dict[str, Any], folder: Path) -> dict[str, Any]:
     task, result = folder / f"{name}.json", folder / f"{name}-result.json"
     task.write_text(json.dumps(given))
-    subprocess.run([sys.executable, str(PARTIES), name, str(task), str(result)], check=True)
+    subprocess.run([sys.executable, str(PARTIES), name, str(task), str(result)], check=True)  # noqa: S603
     found: dict[str, Any] = json.loads(result.read_text())
     return found
 
