@@ -112,8 +112,8 @@ def test_content_is_flushed_before_the_rename_and_the_folder_after(
     monkeypatch.setattr(os, "fsync", flush)
     monkeypatch.setattr(Path, "replace", rename)
     ContentFiles(tmp_path).put(b"content")
-    # the way to the folder and to drafts, the content, its new shard, then its name
-    assert steps == [*2 * ["flush folder"], "flush file", "flush folder", "rename", "flush folder"]
+    # the way to the folder, to drafts and to a new shard, the content, then its name
+    assert steps == [*3 * ["flush folder"], "flush file", "rename", "flush folder"]
 
 
 def test_folders_are_the_owners_alone(tmp_path: Path) -> None:
