@@ -107,6 +107,12 @@ class Round:
             figures.cpu_seconds[process] = figures.cpu_seconds.get(process, 0.0) + used
         print(f"{name}: {seconds:.1f} s", file=sys.stderr, flush=True)
 
+    def party(self, phase: str, name: str, given: dict[str, Any], folder: Path) -> None:
+        """Let a party play; the phase's wall time is its own, without the start of its process."""
+        with self.phase(phase):
+            found = self.figures.parties[name] = _party(name, given, folder)
+        self.figures.phases[phase].wall_seconds = found["wall_seconds"]
+
     def watch(self, stop: threading.Event) -> None:
         """Look at what the processes hold in RAM until told to stop."""
         found = self.figures.anonymous_bytes
@@ -232,11 +238,9 @@ def play(options: argparse.Namespace, folder: Path) -> Figures:
         watcher = threading.Thread(target=played.watch, args=(stop,), daemon=True)
         watcher.start()
         given = _given(world, anvil, secrets, folder / "total.npy", options.at_once)
-        with played.phase("owners"):
-            figures.parties["owners"] = _party("owners", given, folder)
+        played.party("owners", "owners", given, folder)
         played.settle()
-        with played.phase("release and recover"):
-            figures.parties["model owner"] = _party("model-owner", given, folder)
+        played.party("release and recover", "model-owner", given, folder)
         stop.set()
         watcher.join()
         played.finish()
