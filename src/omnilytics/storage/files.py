@@ -82,6 +82,18 @@ class ContentFiles:
             raise ConfigError("a stored file is damaged", file=self.path(name))
         return content
 
+    def part(self, name: Hash32, first: int, count: int) -> tuple[int, bytes] | None:
+        """Return how many bytes the content has and up to `count` of them, or None.
+
+        Not guaranteed: that the file is what was stored; whoever has all parts compares the hash.
+        """
+        try:
+            with self.path(name).open("rb", buffering=0) as file:
+                descriptor = file.fileno()
+                return os.fstat(descriptor).st_size, os.pread(descriptor, count, first)
+        except FileNotFoundError:
+            return None
+
     def has(self, name: Hash32) -> bool:
         """Tell whether there is a file of this name; `get` checks its content."""
         return self.path(name).exists()
