@@ -83,7 +83,7 @@ def test_parts_ask_the_chain_once_in_a_while_and_the_whole_again(tmp_path: Path)
                 asked.append(now[0])
                 await plain(task, number, owner)
 
-            uploading._intake.check_takes = counted  # type: ignore[method-assign]
+            uploading._intake.check_takes = counted  # type: ignore[method-assign, assignment]
             uploading._clock = lambda: now[0]
             for index, seconds in enumerate((0.0, 1.0, 4.9, 5.0, 9.9)):
                 now[0] = seconds
