@@ -11,6 +11,7 @@ import pytest
 from market_world import market_world
 from submitting import start_submitting
 
+from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.storage.errors import StorageUnavailableError
 from omnilytics.storage.repository import Repository
 from omnilytics.transport import client, retries
@@ -66,6 +67,40 @@ def test_an_upload_in_parts_survives_a_crash_of_the_server(tmp_path: Path) -> No
                 assert whole.content == (await submitting.put(path, body)).content
             uploads = world.market.servers[0].node.repository.uploads
             assert list(uploads.folder.iterdir()) == []
+
+    asyncio.run(scenario())
+
+
+def test_parts_ask_the_chain_once_in_a_while_and_the_whole_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            submitting = await start_submitting(world)
+            path, body = submitting.path(), submitting.body()
+            uploading = world.market.servers[0].uploading
+            plain, asked, now = uploading._intake.check_takes, [], [0.0]
+
+            async def counted(task: TaskId, number: Round, owner: Address) -> None:
+                asked.append(now[0])
+                await plain(task, number, owner)
+
+            uploading._intake.check_takes = counted  # type: ignore[method-assign, assignment]
+            uploading._clock = lambda: now[0]
+            for index, seconds in enumerate((0.0, 1.0, 4.9, 5.0, 9.9)):
+                now[0] = seconds
+                stored = await submitting.part(path, body, index, index)
+                assert stored.status_code == 202
+            assert asked == [0.0, 5.0]
+            world.market.chain.wait_for_time(
+                world.market.reader.round_state(submitting.task).submission_deadline
+            )
+            late = await submitting.part(path, body, 5, len(body) - 1)
+            assert late.status_code == 403  # on the word of the part before, but not the whole
+            assert asked == [0.0, 5.0]
+            now[0] = 10.0
+            assert (await submitting.part(path, body, 0, 0)).status_code == 403
+            assert asked == [0.0, 5.0, 10.0]
+            folder = world.market.servers[0].node.repository.uploads.folder
+            assert list(folder.iterdir()) == []
 
     asyncio.run(scenario())
 

@@ -27,7 +27,7 @@ from omnilytics.chain.sender import Sender
 from omnilytics.chain.writer import MarketWriter, terms_hash
 from omnilytics.demo.specification import DEMO_WINDOWS
 from omnilytics.foundation.randomness import SystemRandomness
-from omnilytics.foundation.units import Address, Round, TaskId, Wei
+from omnilytics.foundation.units import Address, Hash32, Round, TaskId, Wei
 from omnilytics.protocol.package_builder import PackageBuilder
 from omnilytics.roles.data_owner.delivery import Delivery
 from omnilytics.roles.task_view import TaskView, chain_terms, check_specification, round_context
@@ -99,6 +99,8 @@ class SubmissionWorld:
     view: TaskView
     content: bytes
     opened: RoundOpened
+    buyer_hpke_key: HpkeKey
+    """Opens the shares of the sum."""
 
     @property
     def task(self) -> TaskId:
@@ -217,14 +219,17 @@ def submission_world(
             servers[-1].write()
         for files in servers:
             _found_store(market, files)
+        hpke_key = HpkeKey.generate(RANDOMNESS)
         specification = _specification(
-            servers, buyer_key, committee, dimension, max_owners, windows
+            servers, buyer_key, hpke_key.public, committee, dimension, max_owners, windows
         )
         content = specification.encode()
         task = _create(market, buyer, servers, specification)
         view = check_specification(market, task, content)
         opened = buyer.open_round(task, content_hash(b"no model"))
-        yield SubmissionWorld(chain, market, buyer, buyer_key, servers, view, content, opened)
+        yield SubmissionWorld(
+            chain, market, buyer, buyer_key, servers, view, content, opened, hpke_key
+        )
     finally:
         chain.close()
 
@@ -276,6 +281,7 @@ def _create(
 def _specification(
     servers: list[ServerFiles],
     buyer_key: SigningKey,
+    hpke_key: Hash32,
     committee: Committee,
     dimension: int,
     max_owners: int,
@@ -317,5 +323,5 @@ def _specification(
         admission=Admission(mode="open", min_bond_wei=BOND_WEI),
         windows=windows,
         model_owner=buyer_key.address,
-        model_owner_hpke_key=HpkeKey.generate(RANDOMNESS).public,
+        model_owner_hpke_key=hpke_key,
     )

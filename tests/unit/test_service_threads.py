@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
@@ -31,6 +32,15 @@ class Gate:
         assert self.open.wait(20)
         self.done += 1
         return self.done
+
+
+@contextmanager
+def noted(events: list[str]) -> Iterator[None]:
+    events.append(f"in {threading.current_thread().name}")
+    try:
+        yield
+    finally:
+        events.append(f"out {threading.current_thread().name}")
 
 
 @pytest.fixture
@@ -146,3 +156,23 @@ def test_a_loop_thread_ends() -> None:
     assert thread.submit(_answer()).result(20) == 42
     assert thread.stop(timeout_seconds=20)
     assert thread.loop.is_closed()
+
+
+def test_each_call_is_surrounded_in_its_own_thread() -> None:
+    events: list[str] = []
+
+    async def fails() -> None:
+        events.append(threading.current_thread().name)
+        raise BusyError("for the test")
+
+    async def scenario() -> None:
+        workers = Workers(1, 4, lambda: noted(events))
+        assert await workers.run(_answer) == 42
+        with pytest.raises(BusyError):
+            await workers.run(fails)
+        workers.stop()
+
+    asyncio.run(scenario())
+    name = events[0].removeprefix("in ")
+    assert name != threading.current_thread().name
+    assert events == [f"in {name}", f"out {name}", f"in {name}", name, f"out {name}"]

@@ -96,6 +96,23 @@ def test_records_belong_to_a_task_and_a_round(reopen: Open) -> None:
     assert repository.records(TASK, ROUND, []) == []
 
 
+def test_records_are_found_by_what_they_are_about(reopen: Open) -> None:
+    repository = reopen()
+    wanted = [
+        record("seed", 1, OWNER),
+        record("seed", 1, OWNER, b"again"),
+        record("words", 1, OWNER),
+    ]
+    others = [record("seed", 2, OWNER), record("seed", 1, OTHER_OWNER), record("final", 1, OWNER)]
+    for entry in wanted + others:
+        repository.add_record(TASK, ROUND, entry)
+    repository.add_record(TASK, Round(3), record("seed", 1, OWNER, b"of another round"))
+    found = repository.records_about(TASK, ROUND, ["seed", "words"], 1, OWNER)
+    assert set(found) == set(wanted)
+    everything = repository.records(TASK, ROUND, ["seed", "words"])
+    assert found == [entry for entry in everything if entry in wanted]  # in the same order
+
+
 # Submissions
 
 

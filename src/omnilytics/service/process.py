@@ -181,8 +181,12 @@ class _Process:
         self._started = started
         self._stop = asyncio.Event()
         settings = parts.settings
-        self._workers = Workers(settings.http.workers, settings.http.waiting)
         node = parts.node
+        self._workers = Workers(
+            settings.http.workers,
+            settings.http.waiting,
+            node.market.steady,  # a request asks for the head several times
+        )
         housekeeping = Housekeeping(
             node.repository, node.market, node.address, settings.retention, parts.metrics
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from omnilytics.api.problems import BusyError
@@ -21,8 +22,20 @@ _Result = TypeVar("_Result")
 class Workers(Work):
     """A few `LoopThread`s and a bounded queue before them."""
 
-    def __init__(self, count: int, waiting: int) -> None:
-        """Start `count` threads; let `waiting` further calls wait for one."""
+    def __init__(
+        self,
+        count: int,
+        waiting: int,
+        around: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        """Start `count` threads; let `waiting` further calls wait for one.
+
+        Args:
+            count: How many.
+            waiting: How many calls.
+            around: Entered in the thread for each call: it has the thread to itself meanwhile.
+        """
+        self._around = around
         self.threads = [LoopThread(f"worker-{index}") for index in range(1, count + 1)]
         self._idle = list(self.threads)
         self._most = count + waiting
@@ -47,7 +60,7 @@ class Workers(Work):
             self._present -= 1
             raise
         thread = self._idle.pop()
-        task = asyncio.ensure_future(asyncio.wrap_future(thread.submit(_call(work))))
+        task = asyncio.ensure_future(asyncio.wrap_future(thread.submit(_call(work, self._around))))
         task.add_done_callback(lambda done: self._give_back(thread, done))
         return await asyncio.shield(task)
 
@@ -64,5 +77,8 @@ class Workers(Work):
         self._free.release()
 
 
-async def _call(work: Callable[[], Awaitable[_Result]]) -> _Result:
-    return await work()
+async def _call(
+    work: Callable[[], Awaitable[_Result]], around: Callable[[], AbstractContextManager[object]]
+) -> _Result:
+    with around():
+        return await work()

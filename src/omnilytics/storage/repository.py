@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sqlalchemy import CompoundSelect, bindparam, func, select, union
+from sqlalchemy import CompoundSelect, Select, bindparam, func, select, union
 
 from omnilytics.foundation.errors import ConfigError, ConflictError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
@@ -71,6 +71,11 @@ _RECORDS = (
         schema.records.c.subject,
         schema.records.c.digest,
     )
+)
+# With the server the primary key finds them, however many others the round has.
+_RECORDS_ABOUT = _RECORDS.where(
+    schema.records.c.server == bindparam("server"),
+    schema.records.c.subject == bindparam("subject"),
 )
 
 
@@ -178,6 +183,16 @@ class Repository:
     ) -> list[PublicRecord]:
         """Return the round's records of these kinds, in one order on every server."""
         values = {"task": task, "round": round_number, "kinds": list(kinds)}
+        return self._records(_RECORDS, values)
+
+    def records_about(
+        self, task: TaskId, round_number: Round, kinds: Sequence[str], server: int, subject: bytes
+    ) -> list[PublicRecord]:
+        """Return those of a round's records that are of one server and one subject."""
+        values = {"task": task, "round": round_number, "kinds": list(kinds)}
+        return self._records(_RECORDS_ABOUT, values | {"server": server, "subject": subject})
+
+    def _records(self, query: Select[Any], values: dict[str, object]) -> list[PublicRecord]:
         with self.database.reading() as connection:
             return [
                 PublicRecord(
@@ -187,7 +202,7 @@ class Repository:
                     body=row.body,
                     received_block=row.received_block,
                 )
-                for row in connection.execute(_RECORDS, values)
+                for row in connection.execute(query, values)
             ]
 
     # submissions

@@ -59,11 +59,11 @@ class Complaints:
         node = self._node
         server = view.server_of(node.address)
         owner, commitment = certificate.owner, certificate.commitment
-        if node.repository.has_package(view.task, state.round, owner, commitment):
+        left = [entry for entry in certificate.held if entry.server == server]
+        # Asked of every owner in every step, so the store is not asked where nothing was left.
+        if not left or node.repository.has_package(view.task, state.round, owner, commitment):
             return False
-        for entry in certificate.held:
-            if entry.server != server:
-                continue
+        for entry in left:
             endpoint = view.specification.committee[entry.holder - 1].endpoint
             try:
                 body = await node.connect(endpoint).get_held(view.task, state.round, server, owner)

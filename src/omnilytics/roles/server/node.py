@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from omnilytics.chain.connection import Chain
 from omnilytics.chain.reader import MarketReader
@@ -34,6 +35,25 @@ from omnilytics.wire.transcript import Certificate
 
 _RECEIVED_BLOCK: ContextVar[int | None] = ContextVar("received_block", default=None)
 """The head when the records of a batch came in; None outside of batches."""
+
+_CERTIFICATES = (board.CERTIFICATE, board.PULLED_CERTIFICATE)
+_KEPT_CERTIFICATES = 8_192
+"""Decoded certificates that are kept, about 4 kB each."""
+
+
+@lru_cache(maxsize=_KEPT_CERTIFICATES)
+def _read_certificate(body: bytes) -> Certificate:
+    """Return a stored certificate; every step of a round reads all of them several times."""
+    return Certificate.decode(body, max_bytes=board.MAX_MANIFEST_BYTES)
+
+
+def _receipts(certificate: Certificate) -> int:
+    return len(certificate.receipts)
+
+
+def _best(certificates: Iterable[Certificate]) -> Certificate | None:
+    """Return the one with the most receipts, the first of those with as many."""
+    return max(certificates, key=_receipts, default=None)
 
 
 @dataclass
@@ -102,35 +122,41 @@ class ServerNode:
     ) -> bool:
         """Keep a checked certificate of an owner, merged with what is known of its receipts."""
         kind = board.PULLED_CERTIFICATE if pulled else board.CERTIFICATE
-        known = self.certificates(task, round_number).get(certificate.owner)
+        held = self._certificates_of(task, round_number, certificate.owner)
+        known = _best(each for _, each in held)
         if known is not None:
             if known.commitment != certificate.commitment:
                 return False  # n - e receipts for two commitments take more than e liars
             certificate = merge_certificates(known, certificate)
-        own = (
-            known
-            if pulled
-            else self.certificates(task, round_number, (kind,)).get(certificate.owner)
-        )
+        own = known if pulled else _best(each for held_as, each in held if held_as == kind)
         if own is not None and len(certificate.receipts) == len(own.receipts):
             return False
         body = certificate.encode()
         return self.publish_record(task, round_number, kind, 0, certificate.owner, body)
 
+    def _certificates_of(
+        self, task: TaskId, round_number: Round, owner: Address
+    ) -> list[tuple[str, Certificate]]:
+        """Return one owner's certificates with their kinds.
+
+        Others are not read: a round of many owners would cost the square of their number.
+        """
+        records = self.repository.records_about(task, round_number, _CERTIFICATES, 0, owner)
+        return [(record.kind, _read_certificate(record.body)) for record in records]
+
     def certificates(
         self,
         task: TaskId,
         round_number: Round,
-        kinds: tuple[str, ...] = (board.CERTIFICATE, board.PULLED_CERTIFICATE),
+        kinds: tuple[str, ...] = _CERTIFICATES,
     ) -> dict[Address, Certificate]:
         """Return each owner's certificate, the one with the most receipts."""
-        found: dict[Address, Certificate] = {}
+        by_owner: dict[Address, list[Certificate]] = {}
         for record in self.repository.records(task, round_number, kinds):
-            certificate = Certificate.decode(record.body, max_bytes=board.MAX_MANIFEST_BYTES)
-            best = found.get(certificate.owner)
-            if best is None or len(certificate.receipts) > len(best.receipts):
-                found[certificate.owner] = certificate
-        return found
+            certificate = _read_certificate(record.body)
+            by_owner.setdefault(certificate.owner, []).append(certificate)
+        # Of one with as many receipts the first counts, in the records' order.
+        return {owner: max(held, key=_receipts) for owner, held in by_owner.items()}
 
     def signed_records(
         self, task: TaskId, round_number: Round, kind: str
