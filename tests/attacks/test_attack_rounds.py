@@ -19,12 +19,14 @@ from attack_owners import Cheat, add_at, attack_world, show, submit
 from attack_servers import TRUE_BLOCK, Bench
 from attack_table import Attacks
 from protocol_world import Case, Submission, World
+from sums import readers
 
 from omnilytics.algebra.field import FieldVector
 from omnilytics.algebra.fixed_point import from_field
 from omnilytics.chain.bindings.market import RoundSettled
 from omnilytics.foundation.errors import OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address, Hash32
+from omnilytics.protocol.aggregate import sum_shares
 from omnilytics.protocol.certificate import build_manifest, check_manifest
 from omnilytics.protocol.locks import SEED_LOCK, agreed_value, lock_final, lock_seed
 from omnilytics.protocol.settlement import (
@@ -538,7 +540,10 @@ def released(bench: Bench, settled: RoundSettled, points: Sequence[int]) -> dict
         content = server.node.repository.published(settled.transcript_hash)
         assert content is not None
         transcript = Transcript.decode(content, max_bytes=1 << 24)
-        found[point] = server.releasing.sum_shares(bench.view, settled, transcript)
+        found[point] = sum_shares(
+            server.releasing.shares(bench.view, settled, transcript),
+            bench.view.parameters.statement.dimension,
+        )
     return found
 
 
@@ -590,7 +595,7 @@ def test_the_one_sum_is_exact(attacks: Attacks, folder: Path) -> None:
                 liar = 1 + trial
                 vectors[liar] = vectors[liar].copy()
                 vectors[liar][0] ^= np.uint64(1)
-                found = recover_sum(vectors, DEFAULT, bench.world.randomness)
+                found = recover_sum(readers(vectors), DEFAULT, bench.world.randomness)
                 total = np.zeros(6, dtype=np.int64)
                 for entry in bench.submissions:
                     total += secret_of(entry, bench.world)

@@ -43,6 +43,7 @@ from omnilytics.foundation.units import Hash32, Round, TaskId
 from omnilytics.protocol import certificate as certificates
 from omnilytics.protocol import locks, settlement
 from omnilytics.protocol import resolve as verdicts
+from omnilytics.protocol.aggregate import sum_shares
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.locks import agreed_value
 from omnilytics.protocol.package import check_package, read_share
@@ -587,7 +588,10 @@ def one_vector_isolated(folder: Path, seed: int) -> bool:
                 content = server.node.repository.published(settled.transcript_hash)
                 assert content is not None
                 transcript = Transcript.decode(content, max_bytes=1 << 24)
-                vectors[point] = server.releasing.sum_shares(bench.view, settled, transcript)
+                vectors[point] = sum_shares(
+                    server.releasing.shares(bench.view, settled, transcript),
+                    bench.view.parameters.statement.dimension,
+                )
             sums.append(from_field(interpolate_vectors_at_zero(vectors)))
     finally:
         bench.close()

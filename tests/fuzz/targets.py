@@ -24,6 +24,7 @@ from eth_hash.auto import keccak
 from graphs import frozen_cnn, normalised_cnn, random_weights, small_cnn, transformer
 from mutation import ARTEFACT, BASE64_CBOR, CBOR, JSON, Format, mutate
 from protocol_world import Case, SeededRandomness, World
+from sums import sealed_sum
 
 from omnilytics.algebra import field
 from omnilytics.api.media import accepts
@@ -57,13 +58,13 @@ from omnilytics.transport.client import ServerClient
 from omnilytics.transport.consents import ConsentRequest, decode_consent, encode_consent
 from omnilytics.transport.hpke import (
     HpkeKey,
-    open_aggregate,
+    aggregate_binding,
     open_package,
     seal,
-    seal_aggregate,
     seal_package,
 )
 from omnilytics.transport.parts import read_content_range
+from omnilytics.transport.released import ReleasedShare
 from omnilytics.validity.word import Word
 from omnilytics.wire import cbor
 from omnilytics.wire.envelope import decode_signed, sign_message
@@ -432,12 +433,9 @@ def _read_board(data: bytes) -> None:
 def _read_aggregate(data: bytes) -> None:
     samples = _samples()
     context = samples.world.context
-    chunks = _finish(_Answering(data).aggregate(context.task, context.round, {}))
-    assert cbor.encode(chunks) == data
-    content = open_aggregate(
-        chunks, samples.hpke_key, context, accepted_root=Hash32(bytes(32)), server=1
-    )
-    field.from_bytes(content)
+    binding = aggregate_binding(context, Hash32(bytes(32)), 1)
+    share = ReleasedShare(data, samples.hpke_key, binding, 5)
+    assert field.is_canonical(int(share.elements(0, 5).max()))
 
 
 def _read_endpoint(data: bytes) -> None:
@@ -494,7 +492,7 @@ def _transport_targets() -> Iterator[Target]:
     )[HEADER].encode()
     board = cbor.encode([{"kind": "words", "body": base64.b64decode(header)}] * 2)
     public = samples.hpke_key.public
-    sums = seal_aggregate(bytes(40), public, context, accepted_root=Hash32(bytes(32)), server=1)
+    sums = sealed_sum(bytes(40), public, context, accepted_root=Hash32(bytes(32)), server=1)
     named = samples.world.specification.model_copy(update={"tests": 128})
     question = ConsentRequest(specification=named.encode(), expires=2_000).encode()
     consent = Consent(model_owner=samples.key.address, terms_hash=Hash32(bytes(32)), expires=2_000)

@@ -32,6 +32,7 @@ from reference_statement import (
 )
 from reference_streams import challenge_of_seed
 from reference_vectors import KINDS, to_plain
+from sums import sealed_sum
 from test_reference_vectors import PACKAGE, RECORDS, context_of, decoded, outcome
 from vector_cases import small_terms
 from vector_rounds import random_evidence
@@ -371,7 +372,7 @@ def test_reference_released_sums_agree() -> None:
     world = World(seed=3)
     market, key = market_of(world), hpke.HpkeKey.generate(world.randomness)
     content, root = world.randomness.bytes(524_288 + 80), Hash32(world.randomness.bytes(32))
-    chunks = hpke.seal_aggregate(content, key.public, world.context, accepted_root=root, server=4)
+    chunks = sealed_sum(content, key.public, world.context, accepted_root=root, server=4)
     given_ = {
         "context": dict(vars(market.context)),
         "key": key.secret,

@@ -18,6 +18,7 @@ import reference_vectors as reference
 from eth_abi.exceptions import EncodingError
 from protocol_world import SeededRandomness
 from reference_field import RefusedError
+from sums import open_sum, readers
 
 from omnilytics.algebra import field, fixed_point
 from omnilytics.algebra.streams import Stream
@@ -486,7 +487,7 @@ def opening(v: Any) -> Any:
 
 
 def released_sum(v: Any) -> Any:
-    return hpke.open_aggregate(
+    return open_sum(
         v["chunks"],
         hpke.HpkeKey(v["key"]),
         context_of(v["context"]),
@@ -569,7 +570,7 @@ def transcript(v: Any) -> Any:
 
 def recovered_sum(v: Any) -> Any:
     vectors = {server: vector(elements) for server, elements in v["vectors"].items()}
-    found = recover_sum(vectors, committee_of(v), SeededRandomness(1))
+    found = recover_sum(readers(vectors), committee_of(v), SeededRandomness(1))
     return {"sum": fixed_point.from_field(found.values).tolist(), "liars": found.liars}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from io import BytesIO
 from typing import TypeVar
 
 import httpx
@@ -21,7 +22,9 @@ from omnilytics.transport.client import (
     artefact_path,
 )
 from omnilytics.transport.meter import Meter
+from omnilytics.transport.parts import CONTENT_RANGE, Part
 from omnilytics.wire import cbor
+from omnilytics.wire.aggregate import MAX_AGGREGATE_PART_BYTES, AggregatePart
 
 ENDPOINT = "http://server-1.test"
 OWNER = address("owner")
@@ -104,7 +107,7 @@ REQUESTS: list[tuple[Use, str, str, bytes]] = [
         b"",
     ),
     (
-        lambda s: s.aggregate(TASK, ROUND, {HEADER: "signed"}),
+        lambda s: fetch_aggregate(s, lambda _body: {HEADER: "signed"}),
         "POST",
         f"{ROUND_PATH}/aggregate",
         b"",
@@ -118,7 +121,8 @@ def test_requests(use: Use, method: str, path: str, body: bytes) -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return httpx.Response(200, content=cbor.encode([]))
+        range_ = {CONTENT_RANGE: "bytes 0-0/1"}
+        return httpx.Response(200, content=cbor.encode([]), headers=range_)
 
     call(answer, use)
     (request,) = seen
@@ -134,13 +138,86 @@ def test_paths_that_are_signed_are_paths_that_are_called() -> None:
     assert aggregate_path(TASK, ROUND) == REQUESTS[-1][2]
 
 
+WHOLE = bytes(range(256)) * 40
+
+
+class _InParts:
+    """A server that gives an answer in parts of 1,000 bytes, some of them only when asked again."""
+
+    def __init__(self, **changes: str) -> None:
+        self.signed: list[bytes] = []
+        self.firsts: list[int] = []
+        self.broken = {0, 3_000}
+        self.changes = changes
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        assert request.headers[HEADER] == request.content.hex()
+        body = request.content
+        first = AggregatePart.decode(body, max_bytes=MAX_AGGREGATE_PART_BYTES).first if body else 0
+        self.firsts.append(first)
+        if first in self.broken:
+            self.broken.remove(first)
+            raise httpx.ReadError("the connection broke")
+        content = WHOLE[first : first + 1_000]
+        part = Part(first, first + len(content) - 1, len(WHOLE))
+        range_ = self.changes.get(str(first), str(part))
+        return httpx.Response(200, content=content, headers={CONTENT_RANGE: range_})
+
+
+async def fetch_aggregate(
+    server: ServerClient, sign: Callable[[bytes], dict[str, str]], most: int = 20_000
+) -> bytes:
+    out = BytesIO()
+    await server.aggregate(TASK, ROUND, sign, out, max_bytes=most)
+    return out.getvalue()
+
+
+def in_parts(server: _InParts, most: int = 20_000) -> bytes:
+    sign = lambda body: {HEADER: body.hex()}  # noqa: E731
+    found: bytes = call(server, lambda s: fetch_aggregate(s, sign, most))
+    return found
+
+
+def test_an_aggregate_is_fetched_in_parts_and_goes_on_where_it_broke_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("omnilytics.transport.retries.FIRST_WAIT_SECONDS", 0.001)
+    server = _InParts()
+    assert in_parts(server) == WHOLE
+    assert server.firsts == [0, 0, 1_000, 2_000, 3_000, 3_000, *range(4_000, 10_240, 1_000)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"1000": "bytes 0-999/10240"},  # another part
+        {"1000": "bytes 1000-1998/10240"},  # of another length
+        {"1000": "bytes 1000-1999/10239"},  # of another whole
+        {"0": "bytes 0-999/20001"},  # more than is taken
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(
+    changes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omnilytics.transport.retries.FIRST_WAIT_SECONDS", 0.001)
+    with pytest.raises(PeerError, match="do not fit"):
+        in_parts(_InParts(**changes))
+
+
+@pytest.mark.parametrize("range_", ["", "bytes 0-99", "bytes 5-4/10240", "words 0-9/10"])
+def test_a_part_that_does_not_say_where_it_stands_is_refused(
+    range_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omnilytics.transport.retries.FIRST_WAIT_SECONDS", 0.001)
+    with pytest.raises(MalformedError, match="Content-Range"):
+        in_parts(_InParts(**{"0": range_}))
+
+
 def test_answers() -> None:
     assert call(always(content=b"content"), blob) == b"content"
     board = cbor.encode([{"kind": "seed", "body": b"x"}])
     (item,) = call(always(content=board), lambda s: s.board("p", TASK, ROUND, ("seed",)))
     assert (item.kind, item.body) == ("seed", b"x")
-    chunks = cbor.encode([b"a", b"b"])
-    assert call(always(content=chunks), lambda s: s.aggregate(TASK, ROUND, {})) == [b"a", b"b"]
 
 
 @pytest.mark.parametrize(
@@ -161,12 +238,8 @@ def test_answers() -> None:
     ids=lambda content: content.hex()[:20],
 )
 def test_malformed_answers_are_refused(content: bytes) -> None:
-    for use in (
-        lambda s: s.board("p", TASK, ROUND, ("seed",)),
-        lambda s: s.aggregate(TASK, ROUND, {}),
-    ):
-        with pytest.raises(MalformedError):
-            call(always(content=content), use)
+    with pytest.raises(MalformedError):
+        call(always(content=content), lambda s: s.board("p", TASK, ROUND, ("seed",)))
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 500, 503])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sums import open_sum, sealed_sum
 from wire_samples import (
     BLIND,
     CONTEXT,
@@ -24,10 +25,8 @@ from omnilytics.foundation.units import Round, TaskId
 from omnilytics.protocol.context import RoundContext
 from omnilytics.transport.hpke import (
     HpkeKey,
-    open_aggregate,
     open_package,
     seal,
-    seal_aggregate,
     seal_chunks,
     seal_package,
 )
@@ -44,7 +43,7 @@ OTHER_KEY = HpkeKey(digest("other hpke key"))
 LONG = long_content()
 SEALED = seal_package(explicit_opening(LONG), KEY.public, CONTEXT)
 ROOT = digest("accepted root")
-SEALED_SUM = seal_aggregate(LONG, KEY.public, CONTEXT, accepted_root=ROOT, server=2)
+SEALED_SUM = sealed_sum(LONG, KEY.public, CONTEXT, accepted_root=ROOT, server=2)
 
 OTHER_CONTEXTS = [
     replace(CONTEXT, domain=OTHER_DOMAIN),
@@ -182,8 +181,8 @@ def test_what_is_sealed_has_one_length(
 
 @pytest.mark.parametrize("length", [8, CHUNK_BYTES, CHUNK_BYTES + 8, len(LONG)])
 def test_sums_open_again(length: int) -> None:
-    sealed = seal_aggregate(LONG[:length], KEY.public, CONTEXT, accepted_root=ROOT, server=2)
-    opened = open_aggregate(sealed, KEY, CONTEXT, accepted_root=ROOT, server=2)
+    sealed = sealed_sum(LONG[:length], KEY.public, CONTEXT, accepted_root=ROOT, server=2)
+    opened = open_sum(sealed, KEY, CONTEXT, accepted_root=ROOT, server=2)
     assert opened == LONG[:length]
 
 
@@ -194,25 +193,25 @@ def test_sums_are_bound_to_key_set_and_server() -> None:
         (KEY, ROOT, 1),
     ):
         with pytest.raises(VerificationError):
-            open_aggregate(SEALED_SUM, key, CONTEXT, accepted_root=root, server=server)
+            open_sum(SEALED_SUM, key, CONTEXT, accepted_root=root, server=server)
 
 
 @pytest.mark.parametrize("context", OTHER_CONTEXTS)
 def test_sums_are_bound_to_their_round(context: RoundContext) -> None:
     with pytest.raises(VerificationError):
-        open_aggregate(SEALED_SUM, KEY, context, accepted_root=ROOT, server=2)
+        open_sum(SEALED_SUM, KEY, context, accepted_root=ROOT, server=2)
 
 
 def test_chunks_of_sums_keep_their_places() -> None:
     a, b, c = SEALED_SUM
     for chunks in ((b, a, c), (a, b), (a,), (a, a, c), (a, b, c, c)):
         with pytest.raises(VerificationError):
-            open_aggregate(chunks, KEY, CONTEXT, accepted_root=ROOT, server=2)
+            open_sum(chunks, KEY, CONTEXT, accepted_root=ROOT, server=2)
 
 
 def test_a_package_is_not_a_sum() -> None:
     with pytest.raises(VerificationError):
-        open_aggregate(SEALED.chunks, KEY, CONTEXT, accepted_root=ROOT, server=2)
+        open_sum(SEALED.chunks, KEY, CONTEXT, accepted_root=ROOT, server=2)
 
 
 # Keys

@@ -19,6 +19,9 @@ from omnilytics.foundation.errors import MalformedError, UsageError
 MODULUS = 2**64 - 2**32 + 1
 """The prime p."""
 
+_BLOCK = 8192
+"""Elements checked at a time: a vector in a mapped file is not read at once."""
+
 ELEMENT_BYTES = 8
 """Bytes of one field element."""
 
@@ -84,6 +87,8 @@ def require_canonical(vector: FieldVector) -> FieldVector:
     """
     if vector.dtype != np.uint64:
         raise MalformedError("not a field vector", got=vector.dtype, want="uint64")
-    if vector.size and int(vector.max()) >= MODULUS:
+    flat = vector.reshape(-1)
+    parts = (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
+    if any(int(part.max()) >= MODULUS for part in parts):
         raise MalformedError("a field element is not canonical", want=f"below {MODULUS}")
     return vector

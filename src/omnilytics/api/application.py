@@ -42,6 +42,8 @@ from omnilytics.foundation.units import Hash32, Round, TaskId
 from omnilytics.roles.server import Server
 from omnilytics.transport.client import HPKE_PATH, aggregate_path, artefact_path
 from omnilytics.transport.consents import CONSENTS_PATH, MAX_CONSENT_BYTES
+from omnilytics.transport.parts import CONTENT_RANGE
+from omnilytics.wire.aggregate import MAX_AGGREGATE_PART_BYTES
 
 __all__ = ["NotFoundError", "create_application"]
 
@@ -210,18 +212,27 @@ def _add_round_routes(
             )
         )
 
-    @router.post(prefix + "/aggregate", responses=answers("Array of sealed chunks", 415))
+    @router.post(
+        prefix + "/aggregate",
+        responses=answers("A part of the array of sealed chunks", *WITH_BODY),
+        openapi_extra=describe_body("AggregatePart; nothing for the first part.", required=False),
+    )
     async def post_aggregate(
-        task: TaskPath, round_number: RoundPath, authentication: Authentication = None
+        task: TaskPath,
+        round_number: RoundPath,
+        request: Request,
+        authentication: Authentication = None,
     ) -> Response:
-        """Return the sealed share of the sum (the task's model owner)."""
-        sealed = await work.run(
+        """Return a part of the sealed share of the sum (the task's model owner)."""
+        body = await read_body(request, MAX_AGGREGATE_PART_BYTES)
+        part, sealed = await work.run(
             lambda: server.releasing.aggregate(
                 TaskId(task),
                 Round(round_number),
                 path=aggregate_path(TaskId(task), Round(round_number)),
                 header=authentication,
+                body=body,
                 now=int(now()),
             )
         )
-        return content(sealed)
+        return CborResponse(sealed, headers={CONTENT_RANGE: str(part)})

@@ -54,10 +54,10 @@ UPLOAD_ANSWER: dict[str, Any] = {
 }
 
 
-def describe_body(what: str) -> dict[str, Any]:
+def describe_body(what: str, *, required: bool = True) -> dict[str, Any]:
     """Return the documentation of a request's body, for `openapi_extra`."""
     content = {MEDIA_TYPE: {"schema": _BINARY}}
-    return {"requestBody": {"description": what, "required": True, "content": content}}
+    return {"requestBody": {"description": what, "required": required, "content": content}}
 
 
 def answers(what: str, *problems: int, links: dict[str, Any] | None = None) -> Responses:

@@ -88,7 +88,7 @@ class Packages:
             path = self._signed_path(path, key)
         limit = await self._work.run(lambda: server.intake.package_limit(key.task))
 
-        def accept(body: bytes) -> Awaitable[bytes]:
+        def accept(body: bytes | memoryview) -> Awaitable[bytes]:
             if key.server == OWN:
                 return server.intake.accept_package(
                     key.task, key.round, key.owner, body, path=path, request=signed

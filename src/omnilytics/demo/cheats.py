@@ -6,6 +6,7 @@ a cheat that is caught by its form shows nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import isqrt
 
 import numpy as np
@@ -15,6 +16,7 @@ from omnilytics.algebra.fixed_point import IntegerVector
 from omnilytics.foundation.units import Hash32
 from omnilytics.learning.encoding import FloatArray
 from omnilytics.protocol.context import RoundContext
+from omnilytics.protocol.package import HeldPackage
 from omnilytics.protocol.package_builder import PackageBuilder, Packages
 from omnilytics.protocol.settlement import SealedRound
 from omnilytics.roles.data_owner import DataOwner
@@ -26,7 +28,6 @@ from omnilytics.validity.joint import blocks_of_tests
 from omnilytics.validity.prover import project
 from omnilytics.validity.statement import Statement
 from omnilytics.validity.word import Word
-from omnilytics.wire.package import Opening
 
 BOOST = 8
 """How much longer than allowed the false-norm owner's vector is."""
@@ -118,8 +119,8 @@ class LyingServer(Server):
 
 
 class _LyingAnswering(Answering):
-    def compute_words(self, sealed: SealedRound, openings: list[Opening]) -> list[Hash32]:
-        words = super().compute_words(sealed, openings)
+    def compute_words(self, sealed: SealedRound, packages: Iterable[HeldPackage]) -> list[Hash32]:
+        words = super().compute_words(sealed, packages)
         if sealed.context.round % 2:
             return words
         return [_altered(word) for word in words]

@@ -6,8 +6,11 @@ is the owner's side.
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Protocol
 
+from blake3 import blake3
+
+from omnilytics.algebra.field import from_bytes
 from omnilytics.foundation.errors import OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Hash32
 from omnilytics.protocol.commitment import (
@@ -20,11 +23,10 @@ from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.sharing.shamir import Share
 from omnilytics.validity.challenge import Challenge
-from omnilytics.validity.evaluate import evaluate
+from omnilytics.validity.evaluate import ElementReader, evaluate
 from omnilytics.validity.word import Word
-from omnilytics.wire.hashing import content_hash
 from omnilytics.wire.messages import Submission
-from omnilytics.wire.package import Opening, PackageHeader
+from omnilytics.wire.package import Opening, OpeningHead, PackageHeader
 from omnilytics.wire.signatures import verify
 from omnilytics.wire.transcript import Certificate
 
@@ -51,25 +53,91 @@ def check_header(
     verify(submission, header.submission_signature, header.owner, context.domain)
 
 
+class PackageCheck:
+    """Checks an opened package against its clear part, while its content goes by.
+
+    The clear part itself is checked by `check_header`. Elements below p, the length, and the two
+    parts that the owner committed to are checked here; nothing of the content is kept.
+
+    Args:
+        head: All of the package but its content.
+        server: Whose package it should be.
+        parameters: The task's parameters.
+        context: The open round.
+
+    Raises:
+        VerificationError: It is another server's, or does not have the form for its server.
+    """
+
+    def __init__(
+        self, head: OpeningHead, *, server: int, parameters: TaskParameters, context: RoundContext
+    ) -> None:
+        if head.header.server != server:
+            raise VerificationError(
+                "package of another server", got=head.header.server, want=server
+            )
+        self._head = head
+        self._owner_context = context.owner_context(head.header.owner)
+        self._seeded = server <= parameters.committee.privacy
+        if self._seeded != (head.seed is not None):
+            raise VerificationError("the share does not have the form for its server")
+        self._want = 0 if self._seeded else 8 * parameters.share_elements
+        self._split = 8 * parameters.statement.dimension
+        self._got = 0
+        self._part_of_element = b""
+        self._of_x, self._of_proof = blake3(), blake3()
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """Take the next piece of the content.
+
+        Raises:
+            MalformedError: An element is not below p.
+            VerificationError: The content is too long.
+        """
+        of_x = max(0, min(len(piece), self._split - self._got))
+        self._got += len(piece)
+        if self._got > self._want:
+            raise VerificationError("the share does not have the form for its server")
+        view = memoryview(piece)
+        self._of_x.update(view[:of_x])
+        self._of_proof.update(view[of_x:])
+        whole = self._part_of_element + bytes(piece) if self._part_of_element else view
+        end = len(whole) - len(whole) % 8  # a chunk may have been cut anywhere
+        from_bytes(whole[:end])
+        self._part_of_element = bytes(whole[end:])
+
+    def finish(self) -> None:
+        """Check what needs all of the content.
+
+        Raises:
+            VerificationError: The content is too short, or not what its owner committed to.
+        """
+        if self._got != self._want:
+            raise VerificationError("the share does not have the form for its server")
+        header, blind = self._head.header, self._head.blind
+        place = header.server - 1
+        x_hash = None if self._seeded else Hash32(self._of_x.digest())
+        proof_hash = None if self._seeded else Hash32(self._of_proof.digest())
+        own_x = x_part(
+            self._owner_context, header.server, blind, seed=self._head.seed, x_hash=x_hash
+        )
+        own_proof = proof_part(self._owner_context, header.server, blind, proof_hash)
+        if (own_x, own_proof) != (header.x_parts[place], header.proof_parts[place]):
+            raise VerificationError("the share is not the one committed to", server=header.server)
+
+
 def check_package(
     opening: Opening, *, server: int, parameters: TaskParameters, context: RoundContext
 ) -> Share:
     """Return the share; raises VerificationError unless it is what its owner committed to."""
-    header = opening.header
-    if header.server != server:
-        raise VerificationError("package of another server", got=header.server, want=server)
-    check_header(header, parameters=parameters, context=context)
+    if opening.header.server != server:
+        raise VerificationError("package of another server", got=opening.header.server, want=server)
+    check_header(opening.header, parameters=parameters, context=context)
     share = read_share(opening, parameters)
-    owner_context = context.owner_context(header.owner)
-    x_hash = proof_hash = None
-    if share.explicit is not None:
-        split = 8 * parameters.statement.dimension
-        content = memoryview(opening.content)
-        x_hash, proof_hash = content_hash(content[:split]), content_hash(content[split:])
-    own_x = x_part(owner_context, server, opening.blind, seed=opening.seed, x_hash=x_hash)
-    own_proof = proof_part(owner_context, server, opening.blind, proof_hash)
-    if (own_x, own_proof) != (header.x_parts[server - 1], header.proof_parts[server - 1]):
-        raise VerificationError("the share is not the one committed to", server=server)
+    head = OpeningHead(opening.header, opening.blind, opening.seed)
+    check = PackageCheck(head, server=server, parameters=parameters, context=context)
+    check.update(opening.content)
+    check.finish()
     return share
 
 
@@ -81,19 +149,29 @@ def read_share(opening: Opening, parameters: TaskParameters) -> Share:
         0 if seeded else 8 * length
     ):
         raise VerificationError("the share does not have the form for its server")
-    if opening.seed is not None:
-        return Share(length, seed=opening.seed)
-    explicit = np.frombuffer(opening.content, dtype="<u8").astype(np.uint64, copy=False)
-    return Share(length, explicit=explicit)
+    return opening.share(length)
+
+
+class HeldPackage(Protocol):
+    """A checked package in clear: an `Opening`, or one that lies in a store."""
+
+    @property
+    def header(self) -> PackageHeader:
+        """The clear part."""
+        ...
+
+    def share(self, length: int) -> ElementReader:
+        """Return the share, of so many elements."""
+        ...
 
 
 def compute_word(
-    opening: Opening, parameters: TaskParameters, context: RoundContext, challenge: Challenge
+    package: HeldPackage, parameters: TaskParameters, context: RoundContext, challenge: Challenge
 ) -> Hash32:
     """Return the packed word that an honest server signs for this package."""
-    header = opening.header
+    header = package.header
     joint = joint_randomness(context.owner_context(header.owner), header.x_parts)
-    share = read_share(opening, parameters)
+    share = package.share(parameters.share_elements)
     return Hash32(evaluate(parameters.statement, share, joint, challenge).to_bytes())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.service.metrics import Metrics
-from omnilytics.storage.repository import Repository
+from omnilytics.storage.repository import Repository, Stored
 
 
 class MeteredRepository(Repository):
@@ -34,7 +34,7 @@ class MeteredRepository(Repository):
         self._metrics = metrics
 
     def add_package(
-        self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32, package: bytes
+        self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32, package: Stored
     ) -> None:
         """Store a package and count it if it is new."""
         is_new = not self.has_package(task, round_number, owner, commitment)
@@ -43,7 +43,12 @@ class MeteredRepository(Repository):
             self._metrics.submissions.inc()
 
     def add_held(
-        self, task: TaskId, round_number: Round, server: int, owner: Address, package: bytes
+        self,
+        task: TaskId,
+        round_number: Round,
+        server: int,
+        owner: Address,
+        package: bytes | memoryview,
     ) -> Hash32:
         """Keep another server's package and count it if it is new."""
         is_new = self._held_name(task, round_number, server, owner) is None

@@ -11,19 +11,39 @@ Not guaranteed: that the sum is over the owners that were accepted; that rests o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Final, Protocol
 
+import numpy as np
+
+from omnilytics.algebra import extension
 from omnilytics.algebra.extension import ExtensionElement
 from omnilytics.algebra.field import FieldVector, require_canonical
 from omnilytics.algebra.power_weights import PowerWeights
 from omnilytics.algebra.streams import LABEL_PROJECTION, Stream
-from omnilytics.foundation.errors import VerificationError
+from omnilytics.foundation.errors import MalformedError, VerificationError
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.sharing.codewords import is_extension_codeword
 from omnilytics.sharing.committee import Committee
 from omnilytics.sharing.interpolation import interpolate_vectors_at_zero
+
+_BLOCK: Final = 1 << 16
+"""Elements read at a time: a chunk of a released share."""
+
+
+class VectorReader(Protocol):
+    """A server's share of a sum that can be read in pieces."""
+
+    @property
+    def length(self) -> int:
+        """Elements it has."""
+        ...
+
+    def elements(self, start: int, count: int) -> FieldVector:
+        """Return canonical elements start, start+1, ..., up to 65,536 from a multiple of that."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +52,8 @@ class RecoveredSum:
 
     Attributes:
         values: uint64, shape (D,): the sum in the field.
-        liars: Points of servers whose vectors are off the others' polynomials.
+        liars: Points of servers whose vectors are off the others' polynomials or hold what is no
+            vector.
     """
 
     values: FieldVector
@@ -40,12 +61,12 @@ class RecoveredSum:
 
 
 def recover_sum(
-    vectors: Mapping[int, FieldVector], committee: Committee, randomness: Randomness
+    shares: Mapping[int, VectorReader], committee: Committee, randomness: Randomness
 ) -> RecoveredSum:
-    """Check the servers' shares of a sum and interpolate it.
+    """Check the servers' shares of a sum and interpolate it, block by block.
 
     Args:
-        vectors: Point -> share, equal length; from at least t + 1 + e servers of the set V.
+        shares: Point -> share, equal length; from at least t + 1 + e servers of the set V.
         committee: Names t and e.
         randomness: Gives the 32 secret bytes of the projection.
 
@@ -53,36 +74,60 @@ def recover_sum(
         The sum, and the servers that are off: up to e of them if 2e more than t + 1 answered.
 
     Raises:
-        MalformedError: If an element is not canonical.
         VerificationError: If too few vectors came, their lengths differ, or too many are wrong.
     """
     t = committee.privacy
+    if not set(shares) <= set(committee.points):
+        raise VerificationError("shares of servers outside the committee", got=sorted(shares))
+    if len({share.length for share in shares.values()}) > 1:
+        raise VerificationError("shares of the sum differ in length")
+    projected = project(shares, randomness)
     # With m vectors and at most e lies, a set of m - k that fits holds t + 1 true ones if
     # m - k - e >= t + 1; so its polynomial is the true one.
-    spare = len(vectors) - (t + 1 + committee.errors)
-    if spare < 0 or not set(vectors) <= set(committee.points):
+    spare = len(projected) - (t + 1 + committee.errors)
+    if spare < 0:
         raise VerificationError(
-            "too few servers released the sum", got=len(vectors), want=t + 1 + committee.errors
+            "too few servers released the sum", got=len(projected), want=t + 1 + committee.errors
         )
-    if len({vector.shape for vector in vectors.values()}) != 1:
-        raise VerificationError("shares of the sum differ in length")
-    for vector in vectors.values():
-        require_canonical(vector)
-    truthful = _largest_codeword(project(vectors, randomness), t, min(committee.errors, spare))
+    truthful = _largest_codeword(projected, t, min(committee.errors, spare))
     if truthful is None:
         raise VerificationError("the shares of the sum lie on no polynomial", want=f"degree {t}")
-    liars = tuple(point for point in sorted(vectors) if point not in truthful)
-    chosen = {point: vectors[point] for point in truthful[: t + 1]}
-    return RecoveredSum(interpolate_vectors_at_zero(chosen), liars)
+    liars = tuple(point for point in sorted(shares) if point not in truthful)
+    return RecoveredSum(_interpolate({point: shares[point] for point in truthful[: t + 1]}), liars)
 
 
 def project(
-    vectors: Mapping[int, FieldVector], randomness: Randomness
+    shares: Mapping[int, VectorReader], randomness: Randomness
 ) -> dict[int, ExtensionElement]:
-    """Return sum_i r^i vector_i in E for each server, for one secret random r."""
+    """Return sum_i r^i share_i in E for each server whose share can be read, for one secret r."""
     base = Stream(LABEL_PROJECTION, randomness.bytes(32)).extension_element(0)
     weights = PowerWeights(base)
-    return {point: weights.inner_product(vector) for point, vector in vectors.items()}
+    found = {}
+    for point, share in shares.items():
+        try:
+            found[point] = extension.total(
+                [
+                    weights.inner_product(require_canonical(share.elements(start, count)), start)
+                    for start, count in _blocks(share.length)
+                ]
+            )
+        except (MalformedError, VerificationError):
+            continue  # no vector: its server is named like one that lies
+    return found
+
+
+def _interpolate(shares: Mapping[int, VectorReader]) -> FieldVector:
+    length = next(iter(shares.values())).length
+    values = np.empty(length, dtype=np.uint64)
+    for start, count in _blocks(length):
+        parts = {point: share.elements(start, count) for point, share in shares.items()}
+        values[start : start + count] = interpolate_vectors_at_zero(parts)
+    return values
+
+
+def _blocks(length: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, length, _BLOCK):
+        yield start, min(_BLOCK, length - start)
 
 
 def _largest_codeword(

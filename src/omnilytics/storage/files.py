@@ -16,7 +16,10 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from blake3 import blake3
 
 from omnilytics.foundation.errors import ConfigError
 from omnilytics.foundation.units import Hash32
@@ -26,6 +29,8 @@ from omnilytics.wire.hashing import content_hash
 LEFTOVER_SECONDS = 3_600
 """A temporary file is another process's until it is so old that the process must have crashed."""
 _NAME_LENGTH = 64
+_DRAFTS = "in"
+_PIECE_BYTES = 1 << 20
 
 
 class ContentFiles:
@@ -39,39 +44,51 @@ class ContentFiles:
         self._flushed: set[Path] = set()
         self.sweep_leftovers()
 
-    def put(self, content: bytes) -> Hash32:
+    def put(self, content: bytes | memoryview) -> Hash32:
         """Store `content` durably and return its hash.
 
         Raises:
             StorageUnavailableError: The disk is full; nothing of the content is left on it.
         """
-        name = content_hash(content)
-        path = self._path(name)
+        with self.draft() as draft:
+            draft.write(content)
+            return draft.keep()
+
+    @contextmanager
+    def draft(self) -> Iterator[Draft]:
+        """Give a file to be written piece by piece; it is gone afterwards unless it was kept."""
         with disk_errors(self.folder):
-            self._make_shard(path.parent)
-            if not (path.exists() and content_hash(path.read_bytes()) == name):
-                _write(path, content)  # a damaged file is written again
-            # Also for a file that was there: who wrote it may not have come this far yet.
-            sync_folder(path.parent)
-        return name
+            self._make_shard(self.folder / _DRAFTS)
+            draft = Draft(self, self.folder / _DRAFTS)
+        try:
+            yield draft
+        finally:
+            draft.drop()
+
+    def verify(self, name: Hash32) -> Path:
+        """Return where the content is; raises ConfigError where it is gone or damaged."""
+        path = self.path(name)
+        if not path.exists() or _hash_of(path) != name:
+            raise ConfigError("a stored file is damaged", file=path)
+        return path
 
     def get(self, name: Hash32) -> bytes | None:
         """Return the content, or None; raises ConfigError where the file no longer matches."""
         try:
-            content = self._path(name).read_bytes()
+            content = self.path(name).read_bytes()
         except FileNotFoundError:
             return None
         if content_hash(content) != name:
-            raise ConfigError("a stored file is damaged", file=self._path(name))
+            raise ConfigError("a stored file is damaged", file=self.path(name))
         return content
 
     def has(self, name: Hash32) -> bool:
         """Tell whether there is a file of this name; `get` checks its content."""
-        return self._path(name).exists()
+        return self.path(name).exists()
 
     def delete(self, name: Hash32) -> int:
         """Delete the content if it is there; return how many bytes that frees."""
-        path = self._path(name)
+        path = self.path(name)
         try:
             size = path.stat().st_size
             path.unlink()
@@ -99,6 +116,15 @@ class ContentFiles:
         """Return how much room the disk has for this user."""
         return shutil.disk_usage(self.folder).free
 
+    def take(self, draft: Path, name: Hash32) -> None:
+        """Give a draft that is on disk its name."""
+        path = self.path(name)
+        self._make_shard(path.parent)
+        if not (path.exists() and _hash_of(path) == name):
+            draft.replace(path)  # a damaged file is written again
+        # Also for a file that was there: who wrote it may not have come this far yet.
+        sync_folder(path.parent)
+
     def _make_shard(self, shard: Path) -> None:
         if shard in self._flushed:
             return
@@ -106,21 +132,56 @@ class ContentFiles:
         sync_folder(self.folder)  # even if it was there: its maker may not have come this far
         self._flushed.add(shard)
 
-    def _path(self, name: Hash32) -> Path:
+    def path(self, name: Hash32) -> Path:
+        """Return where the content of this name is, if it is there."""
         return self.folder / name.hex()[:2] / name.hex()
 
 
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+class Draft:
+    """A file in the making."""
+
+    def __init__(self, files: ContentFiles, folder: Path) -> None:
+        self._files = files
+        self._path = folder / f"{os.getpid()}.{os.urandom(8).hex()}"
+        self._file = self._path.open("xb")
+        self._digest = blake3()
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Add a piece.
+
+        Raises:
+            StorageUnavailableError: The disk is full.
+        """
+        with disk_errors(self._files.folder):
+            self._file.write(piece)
+        self._digest.update(piece)
+
+    def keep(self) -> Hash32:
+        """Make what was written durable under its hash, which is returned.
+
+        Raises:
+            StorageUnavailableError: The disk is full.
+        """
+        name = Hash32(self._digest.digest())
+        with disk_errors(self._files.folder):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._files.take(self._path, name)
+        return name
+
+    def drop(self) -> None:
+        """Delete the file unless it was kept."""
+        with suppress(OSError):  # a full disk: what could not be flushed is dropped
+            self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+def _hash_of(path: Path) -> Hash32:
+    digest = blake3()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    return Hash32(digest.digest())
 
 
 def sync_folder(folder: Path) -> None:

@@ -16,22 +16,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import CompoundSelect, bindparam, func, select, union
 
 from omnilytics.foundation.errors import ConfigError, ConflictError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
 from omnilytics.storage import schema
+from omnilytics.storage.answers import Answers
 from omnilytics.storage.database import FILES_LOCK, Database, default_url
 from omnilytics.storage.errors import StorageUnavailableError, disk_errors
-from omnilytics.storage.files import ContentFiles, sync_folder
+from omnilytics.storage.files import ContentFiles, Draft, sync_folder
 from omnilytics.storage.jobs import Jobs
 from omnilytics.storage.migration import open_schema
 from omnilytics.storage.outbox import Outbox
+from omnilytics.storage.packages import StoredPackage
 from omnilytics.storage.uploads import Uploads
 from omnilytics.wire.hashing import content_hash
 
+Stored: TypeAlias = bytes | memoryview | Draft
+"""Content to be stored, or a draft that holds it."""
 LOST = "lost"
 """Cause of a reconciliation: a fresh database of a server that may have had another one."""
 
@@ -102,6 +106,7 @@ class Repository:
         self.folder = folder
         self.files = ContentFiles(folder / "content")
         self.uploads = Uploads(folder / "uploads")
+        self.answers = Answers(folder / "answers")
         self.database = Database(database_url or default_url(folder))
         self.jobs = Jobs(self.database)
         self.outbox = Outbox(self.database)
@@ -188,13 +193,22 @@ class Repository:
     # submissions
 
     def add_package(
-        self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32, package: bytes
+        self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32, package: Stored
     ) -> None:
-        """Store a checked package durably; a repeat changes nothing."""
-        if self.package(task, round_number, owner, commitment) is not None:
+        """Store a checked package durably; a repeat changes nothing.
+
+        Args:
+            task: The task.
+            round_number: The round.
+            owner: Whose it is.
+            commitment: To which submission it belongs.
+            package: The encoded `Opening`, or a draft of it in this repository's files.
+        """
+        if self.has_package(task, round_number, owner, commitment):
             return
         with self.storing():
-            name = self.files.put(package)  # on disk before the row that names it
+            # on disk before the row that names it
+            name = package.keep() if isinstance(package, Draft) else self.files.put(package)
             self.database.insert(
                 schema.submissions,
                 task=task,
@@ -204,10 +218,17 @@ class Repository:
                 package=name,
             )
 
+    def stored_package(
+        self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32
+    ) -> StoredPackage | None:
+        """Return the stored package of one submission, to be read from its file."""
+        name = self._package_name(task, round_number, owner, commitment)
+        return None if name is None else StoredPackage(self.files, name)
+
     def package(
         self, task: TaskId, round_number: Round, owner: Address, commitment: Hash32
     ) -> bytes | None:
-        """Return the stored package of one submission."""
+        """Return the whole stored package of one submission, as the encoded `Opening`."""
         name = self._package_name(task, round_number, owner, commitment)
         return None if name is None else self.files.get(name)
 
@@ -273,7 +294,12 @@ class Repository:
             return any(bytes(row.owner) == owner for row in rows)
 
     def add_held(
-        self, task: TaskId, round_number: Round, server: int, owner: Address, package: bytes
+        self,
+        task: TaskId,
+        round_number: Round,
+        server: int,
+        owner: Address,
+        package: bytes | memoryview,
     ) -> Hash32:
         """Keep another server's sealed package; return the hash of the one kept first."""
         first = self._held_name(task, round_number, server, owner)

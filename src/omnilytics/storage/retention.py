@@ -131,6 +131,7 @@ def _delete_shares(repository: Repository, finished: FinishedRound, collected: C
     with repository.database.batch() as connection:
         packages = _delete_round(connection, "submissions", finished)
         held = _delete_round(connection, "held_packages", finished)
+    collected.bytes_freed += repository.answers.drop_round(finished.task, finished.round)
     if packages or held:
         collected.rounds.append((finished.task, finished.round))
     collected.packages += packages

@@ -13,6 +13,7 @@ then there is 503 for uploads in parts, and not for uploads in one request.
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import time
 from collections.abc import Iterator
@@ -86,11 +87,15 @@ class Uploads:
                 sync_folder(self.folder)
             return size + len(part)
 
-    def content(self, key: UploadKey) -> bytes:
-        """Return the bytes that are here; the caller checks their hash."""
+    def content(self, key: UploadKey) -> bytes | memoryview:
+        """Return the bytes that are here, read as they are used; the caller checks their hash.
+
+        The file only grows while it is read, and lives on until it was read if it is dropped.
+        """
         try:
-            return self._path(key).read_bytes()
-        except FileNotFoundError:
+            with self._path(key).open("rb") as file:
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (FileNotFoundError, ValueError):  # ValueError: it is empty
             return b""
 
     def drop(self, key: UploadKey) -> None:

@@ -67,7 +67,7 @@ def check_request(
     return request
 
 
-def check_bound(request: Request, *, method: str, path: str, body: bytes) -> None:
+def check_bound(request: Request, *, method: str, path: str, body: bytes | memoryview) -> None:
     """Raise VerificationError unless the request was signed for this method, path and body."""
     check_route(request, method=method, path=path)
     if request.body_hash != content_hash(body):

@@ -11,6 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from typing import BinaryIO
 
 import httpx
 
@@ -18,7 +19,7 @@ from omnilytics.foundation.errors import MalformedError, PeerError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
 from omnilytics.transport.consents import CONSENTS_PATH, decode_consent
 from omnilytics.transport.meter import Meter
-from omnilytics.transport.parts import CONTENT_RANGE, Part
+from omnilytics.transport.parts import CONTENT_RANGE, Part, read_content_range
 from omnilytics.transport.retries import (
     PARTS_ABOVE_BYTES,
     Answer,
@@ -26,6 +27,7 @@ from omnilytics.transport.retries import (
     send_in_parts,
 )
 from omnilytics.wire import cbor
+from omnilytics.wire.aggregate import AggregatePart
 from omnilytics.wire.hpke_configuration import (
     MAX_HPKE_CONFIGURATION_BYTES,
     HpkeConfiguration,
@@ -131,14 +133,44 @@ class ServerClient:
         return [BoardItem.from_plain(item) for item in items]
 
     async def aggregate(
-        self, task: TaskId, round_number: Round, headers: dict[str, str]
-    ) -> list[bytes]:
-        """Fetch the sealed chunks of the server's share of the sum (model owner)."""
-        body = await self._call("release", "POST", aggregate_path(task, round_number), b"", headers)
-        chunks = cbor.decode(body, max_bytes=MAX_RESPONSE_BYTES)
-        if not (isinstance(chunks, list) and all(isinstance(chunk, bytes) for chunk in chunks)):
-            raise MalformedError("aggregate is not a list of chunks")
-        return chunks
+        self,
+        task: TaskId,
+        round_number: Round,
+        sign: Callable[[bytes], dict[str, str]],
+        out: BinaryIO,
+        *,
+        max_bytes: int,
+    ) -> None:
+        """Fetch the server's sealed share of the sum, part by part (model owner).
+
+        Args:
+            task: The task.
+            round_number: The settled round.
+            sign: Makes the header of a request from its body.
+            out: Receives the answer.
+            max_bytes: Most that the answer may have.
+
+        Raises:
+            PeerError: The server refused, does not answer, or its parts do not fit one another.
+        """
+        path = aggregate_path(task, round_number)
+        first, total = 0, max_bytes
+        while first < total:
+            body = AggregatePart(first=first).encode() if first else b""
+            part, content = await patiently(lambda body=body: self._part(path, body, sign(body)))  # type: ignore[misc]
+            fits = part.first == first and part.length == len(content)
+            if not fits or part.total > max_bytes or (first and part.total != total):
+                raise PeerError(
+                    "parts of an answer do not fit", got=str(part), endpoint=self.endpoint
+                )
+            out.write(content)
+            first, total = part.last + 1, part.total
+
+    async def _part(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[Part, bytes]:
+        answer = await self._exchange("release", "POST", path, body, headers)
+        if answer.status >= 400:
+            raise answer.refusal(self.endpoint)
+        return read_content_range(answer.headers.get(CONTENT_RANGE, "")), answer.content
 
     async def _upload(self, path: str, body: bytes | memoryview, sign: Sign) -> bytes:
         """Send a body whole or, where it is large, in parts; take up what broke off."""

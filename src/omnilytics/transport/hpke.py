@@ -6,20 +6,30 @@ submission and to its place, so that chunks cannot be swapped, replayed or cut o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
+from omnilytics.algebra.field import ELEMENT_BYTES, FieldVector
 from omnilytics.foundation.errors import KeyMaterialError, VerificationError
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package_builder import Packages
+from omnilytics.wire import cbor
 from omnilytics.wire.hashing import tagged_hash
-from omnilytics.wire.package import CHUNK_BYTES, Opening, PackageHeader, SealedPackage, chunk_count
+from omnilytics.wire.package import (
+    CHUNK_BYTES,
+    Opening,
+    OpeningHead,
+    PackageHeader,
+    SealedPackage,
+    SealedView,
+    chunk_count,
+)
 
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
 _BLIND_BYTES = 32
@@ -42,7 +52,7 @@ class HpkeKey:
         """Draw a random key."""
         return cls(randomness.bytes(32))
 
-    def open(self, sealed: bytes, info: bytes) -> bytes:
+    def open(self, sealed: bytes | memoryview, info: bytes) -> bytes:
         """Return the plaintext; raises VerificationError for another key, info or altered bytes."""
         try:
             return _SUITE.decrypt(sealed, self._key, info)
@@ -70,10 +80,19 @@ def seal_chunks(public_key: bytes, chunks: Sequence[bytes], binding: bytes) -> t
     )
 
 
-def open_chunks(key: HpkeKey, sealed: Sequence[bytes], binding: bytes) -> Iterator[bytes]:
+def open_chunks(
+    key: HpkeKey, sealed: Sequence[bytes | memoryview], binding: bytes
+) -> Iterator[bytes]:
     """Yield the plaintext of each chunk in order."""
     for index, chunk in enumerate(sealed):
-        yield key.open(chunk, _chunk_info(binding, index, len(sealed)))
+        yield open_chunk(key, chunk, binding, index, len(sealed))
+
+
+def open_chunk(
+    key: HpkeKey, sealed: bytes | memoryview, binding: bytes, index: int, count: int
+) -> bytes:
+    """Return the plaintext of one of `count` chunks; raises VerificationError."""
+    return key.open(sealed, _chunk_info(binding, index, count))
 
 
 def seal_package(opening: Opening, public_key: bytes, context: RoundContext) -> SealedPackage:
@@ -125,8 +144,23 @@ def sealed_chunks(
             yield place + 1, seal(public_keys[place], content.data, info)
 
 
-def open_package(sealed: SealedPackage, key: HpkeKey, context: RoundContext) -> Opening:
+def open_package(
+    sealed: SealedPackage | SealedView, key: HpkeKey, context: RoundContext
+) -> Opening:
     """Return the package in clear; raises VerificationError where it does not open or fit."""
+    head, pieces = open_in_turn(sealed, key, context)
+    return Opening(header=head.header, blind=head.blind, seed=head.seed, content=b"".join(pieces))
+
+
+def open_in_turn(
+    sealed: SealedPackage | SealedView, key: HpkeKey, context: RoundContext
+) -> tuple[OpeningHead, Iterator[bytes]]:
+    """Return all of a package but its content, and the content piece by piece.
+
+    Raises:
+        VerificationError: It does not open or fit. Where that shows in a later chunk it is raised
+            by the iterator, which must be read to its end before the content is trusted.
+    """
     header = sealed.header
     if len(sealed.chunks) != chunk_count(header.content_bytes):
         raise VerificationError(
@@ -134,15 +168,24 @@ def open_package(sealed: SealedPackage, key: HpkeKey, context: RoundContext) -> 
             got=len(sealed.chunks),
             want=chunk_count(header.content_bytes),
         )
-    first, *others = open_chunks(key, sealed.chunks, _package_binding(header, context))
+    chunks = open_chunks(key, sealed.chunks, _package_binding(header, context))
+    first = next(chunks)
     blind, rest = first[:_BLIND_BYTES], first[_BLIND_BYTES:]
-    want = header.content_bytes or _SEED_BYTES
-    got = len(rest) + sum(len(chunk) for chunk in others)
-    if len(blind) < _BLIND_BYTES or got != want:
-        raise VerificationError("share has another length", got=got, want=want)
+    if len(blind) < _BLIND_BYTES or (not header.content_bytes and len(rest) != _SEED_BYTES):
+        raise VerificationError("share has another length", got=len(rest), want=_SEED_BYTES)
     if not header.content_bytes:
-        return Opening(header=header, blind=blind, seed=rest)
-    return Opening(header=header, blind=blind, content=b"".join([rest, *others]))
+        return OpeningHead(header, blind, rest), iter(())
+    return OpeningHead(header, blind, None), _pieces(rest, chunks, header.content_bytes)
+
+
+def _pieces(first: bytes, others: Iterator[bytes], want: int) -> Iterator[bytes]:
+    got = len(first)
+    yield first
+    for piece in others:
+        got += len(piece)
+        yield piece
+    if got != want:
+        raise VerificationError("share has another length", got=got, want=want)
 
 
 def _package_binding(header: PackageHeader, context: RoundContext) -> bytes:
@@ -156,29 +199,35 @@ def _chunk_info(binding: bytes, index: int, count: int) -> bytes:
 
 
 def seal_aggregate(
-    content: bytes, public_key: bytes, context: RoundContext, *, accepted_root: Hash32, server: int
-) -> tuple[bytes, ...]:
-    """Seal a server's share of the sum to the model owner's key, in chunks."""
-    view = memoryview(content)
-    chunks = [
-        bytes(view[start : start + CHUNK_BYTES]) for start in range(0, len(view), CHUNK_BYTES)
-    ]
-    return seal_chunks(public_key, chunks, _aggregate_binding(context, accepted_root, server))
-
-
-def open_aggregate(
-    sealed: Sequence[bytes],
-    key: HpkeKey,
+    blocks: Iterable[FieldVector],
+    dimension: int,
+    public_key: bytes,
     context: RoundContext,
     *,
     accepted_root: Hash32,
     server: int,
-) -> bytes:
-    """Return a server's share of the sum; raises VerificationError where it does not open."""
-    return b"".join(open_chunks(key, sealed, _aggregate_binding(context, accepted_root, server)))
+) -> Iterator[bytes]:
+    """Yield the parts of a server's answer: its share of the sum, sealed to the model owner's key.
+
+    Args:
+        blocks: The sum, 65,536 elements at a time; the last block may have fewer.
+        dimension: D, elements of all blocks.
+        public_key: The model owner's X25519 key, 32 bytes.
+        context: The round.
+        accepted_root: Over which owners the sum is.
+        server: Whose share it is.
+    """
+    count = chunk_count(ELEMENT_BYTES * dimension)
+    binding = aggregate_binding(context, accepted_root, server)
+    yield cbor.array_head(count)
+    for index, block in enumerate(blocks):
+        content = block.astype("<u8", copy=False).view(np.uint8).data
+        chunk = seal(public_key, content, _chunk_info(binding, index, count))
+        yield cbor.byte_string_head(len(chunk)) + chunk
 
 
-def _aggregate_binding(context: RoundContext, accepted_root: Hash32, server: int) -> bytes:
+def aggregate_binding(context: RoundContext, accepted_root: Hash32, server: int) -> bytes:
+    """Return what the chunks of a server's answer are bound to."""
     return tagged_hash(
         "sealed aggregate",
         context.owner_context(Address(bytes(20))),

@@ -12,6 +12,8 @@ from omnilytics.foundation.errors import MalformedError
 
 CONTENT_RANGE = "Content-Range"
 UPLOAD_OFFSET = "Upload-Offset"
+ANSWER_PART_BYTES = 4 << 20
+"""Most bytes of an answer that come at a time."""
 CONTENT_RANGE_PATTERN = "^bytes [0-9]{1,15}-[0-9]{1,15}/[0-9]{1,15}$"
 _FORM = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})", re.ASCII)
 

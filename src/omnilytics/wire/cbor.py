@@ -31,6 +31,35 @@ def encode(value: Any) -> bytes:
     return cbor2.dumps(_with_exact_floats(value), canonical=True, default=_write_float)
 
 
+def byte_string_at(data: bytes | memoryview, position: int) -> tuple[int, int]:
+    """Return where the content of a byte string at `position` begins and ends.
+
+    Raises:
+        MalformedError: No byte string is there, its head is not the shortest, or it is cut short.
+    """
+    length, start = _argument_at(data, position, _BYTES)
+    if length > len(data) - start:
+        raise MalformedError("message is cut short")
+    return start, start + length
+
+
+def array_at(data: bytes | memoryview, position: int) -> tuple[int, int]:
+    """Return the count of an array at `position`, and where its first item is; see above."""
+    return _argument_at(data, position, _ARRAY)
+
+
+def item_end(data: bytes | memoryview, position: int) -> int:
+    """Return where the item at `position` ends; raises MalformedError where it is no item."""
+    return position + _check_heads(data[position:])
+
+
+def _argument_at(data: bytes | memoryview, position: int, wanted: int) -> tuple[int, int]:
+    major, argument, end = _read_head(data, position)
+    if major != wanted or data[position:end] != _head(major, argument):
+        raise MalformedError("not in deterministic form", want="RFC 8949 section 4.2")
+    return argument, end
+
+
 def byte_string_head(length: int) -> bytes:
     """Return what comes before `length` bytes of a byte string, for content that is streamed."""
     return _head(_BYTES, length)
@@ -112,7 +141,7 @@ def decode(data: bytes, *, max_bytes: int) -> Any:
     return value
 
 
-def _check_heads(data: bytes) -> int:
+def _check_heads(data: bytes | memoryview) -> int:
     """Walk the item at the start of `data`; return where it ends."""
     position, items = 0, 0
     open_counts = [1]  # items still to come at each depth
@@ -141,7 +170,7 @@ def _check_heads(data: bytes) -> int:
     return position
 
 
-def _read_head(data: bytes, position: int) -> tuple[int, int, int]:
+def _read_head(data: bytes | memoryview, position: int) -> tuple[int, int, int]:
     if position >= len(data):
         raise MalformedError("message is cut short")
     major, info = data[position] >> 5, data[position] & 31
@@ -165,7 +194,7 @@ def _simple_size(info: int) -> int:
     raise MalformedError("simple value the market does not use", got=info)
 
 
-def _skip_bignum(data: bytes, position: int, tag: int) -> int:
+def _skip_bignum(data: bytes | memoryview, position: int, tag: int) -> int:
     if tag != _POSITIVE_BIGNUM_TAG:
         raise MalformedError("tag the market does not use", got=tag)
     major, length, position = _read_head(data, position)

@@ -8,15 +8,16 @@ are checked against each other (protocol.md section 6.8).
 from __future__ import annotations
 
 import asyncio
+import mmap
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omnilytics.algebra import kernels
-from omnilytics.algebra.field import FieldVector
 from omnilytics.algebra.fixed_point import IntegerVector, from_field
 from omnilytics.chain.bindings.market import RoundOpened, RoundSettled
 from omnilytics.chain.reader import MarketReader
@@ -51,8 +52,9 @@ from omnilytics.roles.task_view import (
 from omnilytics.sharing.recovery import recover_sum
 from omnilytics.transport.authentication import authenticate
 from omnilytics.transport.client import aggregate_path, artefact_path
-from omnilytics.transport.hpke import HpkeKey, open_aggregate
+from omnilytics.transport.hpke import HpkeKey, aggregate_binding
 from omnilytics.transport.meter import Meter
+from omnilytics.transport.released import ReleasedShare, aggregate_bytes
 from omnilytics.wire.hashing import content_hash
 from omnilytics.wire.signatures import SigningKey
 from omnilytics.wire.task_specification import TaskSpecification
@@ -222,10 +224,12 @@ class ModelOwner:
                 round=round_number,
             )
         specification = self.view.specification
-        with self.meter.measure("release"):
-            shares = await self._collect(settled)
+        with tempfile.TemporaryDirectory(prefix="omnilytics-released-") as folder:
+            with self.meter.measure("release"):
+                shares = await self._collect(settled, Path(folder))
+            with self.meter.measure("recover"):
+                recovered = recover_sum(shares, self.view.parameters.committee, self._randomness)
         with self.meter.measure("recover"):
-            recovered = recover_sum(shares, self.view.parameters.committee, self._randomness)
             total = from_field(recovered.values)
             layout, profile = task_layout(specification), task_profile(specification)
             perturbed = layout.mean_of_sum(
@@ -286,39 +290,47 @@ class ModelOwner:
             return False
         return True
 
-    async def _collect(self, settled: RoundSettled) -> dict[int, FieldVector]:
-        """Return the opened shares of the sum of the servers in V that answered."""
+    async def _collect(self, settled: RoundSettled, folder: Path) -> dict[int, ReleasedShare]:
+        """Return the shares of the sum of the servers in V that answered, still sealed."""
         standing = [
             server
             for server in self.view.parameters.servers
             if settled.v_bitmap >> (server - 1) & 1
         ]
-        shares = await asyncio.gather(*(self._share(settled, server) for server in standing))
+        shares = await asyncio.gather(
+            *(self._share(settled, server, folder / str(server)) for server in standing)
+        )
         return {
             server: share
             for server, share in zip(standing, shares, strict=True)
             if share is not None
         }
 
-    async def _share(self, settled: RoundSettled, server: int) -> FieldVector | None:
+    async def _share(
+        self, settled: RoundSettled, server: int, answer: Path
+    ) -> ReleasedShare | None:
+        """Fetch a server's answer into a file; return the share in it, or None."""
         task, number = settled.task, settled.round
         endpoint = self.view.specification.committee[server - 1].endpoint
-        headers = self._authenticate("POST", aggregate_path(task, number), b"", task, number)
+        path = aggregate_path(task, number)
+        dimension = self.view.parameters.statement.dimension
+        binding = aggregate_binding(
+            round_context(self.market, task, number), settled.accepted_root, server
+        )
         try:
-            sealed = await self._connect(endpoint).aggregate(task, number, headers)
-            content = open_aggregate(
-                sealed,
-                self.hpke_key,
-                round_context(self.market, task, number),
-                accepted_root=settled.accepted_root,
-                server=server,
-            )
+            with answer.open("xb") as out:
+                await self._connect(endpoint).aggregate(
+                    task,
+                    number,
+                    lambda body: self._authenticate("POST", path, body, task, number),
+                    out,
+                    max_bytes=aggregate_bytes(dimension),
+                )
+            with answer.open("rb") as file:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return ReleasedShare(memoryview(content), self.hpke_key, binding, dimension)
         except OmniLyticsError:
             return None
-        if len(content) != 8 * self.view.parameters.statement.dimension:
-            return None
-        share = np.frombuffer(content, dtype="<u8").astype(np.uint64)
-        return share if kernels.current().all_canonical(share) else None
 
     def _authenticate(
         self, method: str, path: str, body: bytes, task: TaskId, round_number: Round

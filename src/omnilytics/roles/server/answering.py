@@ -7,12 +7,13 @@ computed (!), and a package is opened only by an accused server whose word was r
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from omnilytics.chain.records import RoundRecord, challenge_seed
 from omnilytics.foundation.errors import OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.locks import agreed_value, lock_seed
-from omnilytics.protocol.package import compute_word, opening_matches
+from omnilytics.protocol.package import HeldPackage, compute_word, opening_matches
 from omnilytics.protocol.settlement import SealedRound, judge
 from omnilytics.protocol.words import (
     find_two_words,
@@ -23,6 +24,7 @@ from omnilytics.roles.server.complaints import Complaints
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.server.sealing import Sealing
 from omnilytics.roles.task_view import TaskView, fetch_blob, round_context
+from omnilytics.storage.packages import StoredPackage
 from omnilytics.transport.client import BoardItem
 from omnilytics.validity.challenge import Challenge
 from omnilytics.wire.messages import Seed
@@ -146,13 +148,13 @@ class Answering:
             return False
         if node.chain.head() > state.sealed_block + view.specification.windows.words_blocks:
             return False
-        openings = []
         for certificate in sealed.manifest.certificates:
-            opening = await self._own_package(view, state, certificate)
-            if opening is None:
+            if not await self._has_package(view, state, certificate):
                 return False
-            openings.append(opening)
-        words = await asyncio.to_thread(self.compute_words, sealed, openings)
+        packages = (
+            self._package(view, state, certificate) for certificate in sealed.manifest.certificates
+        )
+        words = await asyncio.to_thread(self.compute_words, sealed, packages)
         entry = sign_words(
             server,
             words,
@@ -164,29 +166,37 @@ class Answering:
         )
         return self._publish_words(view, state, entry)
 
-    def compute_words(self, sealed: SealedRound, openings: list[Opening]) -> list[Hash32]:
-        """Return this server's packed word for each opened package."""
+    def compute_words(self, sealed: SealedRound, packages: Iterable[HeldPackage]) -> list[Hash32]:
+        """Return this server's packed word for each package, one after the other."""
         return [
-            compute_word(opening, sealed.parameters, sealed.context, sealed.challenge)
-            for opening in openings
+            compute_word(package, sealed.parameters, sealed.context, sealed.challenge)
+            for package in packages
         ]
 
-    async def _own_package(
+    async def _has_package(
         self, view: TaskView, state: RoundRecord, certificate: Certificate
-    ) -> Opening | None:
-        """Return this server's package in clear, fetched if its sealed form was left elsewhere."""
-        stored = self._stored_package(view, state, certificate)
-        if stored is None:
-            await self._complaints.fetch(view, state, certificate, complain=False)
-            stored = self._stored_package(view, state, certificate)
-        return stored
+    ) -> bool:
+        """Tell whether this server has its package, fetched if it was left elsewhere."""
+        place = (view.task, state.round, certificate.owner, certificate.commitment)
+        if self._node.repository.has_package(*place):
+            return True
+        return await self._complaints.fetch(view, state, certificate, complain=False)
 
-    def _stored_package(
+    def _package(
+        self, view: TaskView, state: RoundRecord, certificate: Certificate
+    ) -> StoredPackage:
+        """Return a stored package that is what was stored."""
+        place = (view.task, state.round, certificate.owner, certificate.commitment)
+        package = self._node.repository.stored_package(*place)
+        assert package is not None
+        return package.verify()
+
+    def _opening(
         self, view: TaskView, state: RoundRecord, certificate: Certificate
     ) -> Opening | None:
-        content = self._node.repository.package(
-            view.task, state.round, certificate.owner, certificate.commitment
-        )
+        """Return a whole stored package."""
+        place = (view.task, state.round, certificate.owner, certificate.commitment)
+        content = self._node.repository.package(*place)
         if content is None:
             return None
         return Opening.decode(content, max_bytes=view.parameters.package_bytes)
@@ -276,7 +286,7 @@ class Answering:
                 continue
             place = sealed.manifest.owners.index(owner)
             certificate = sealed.manifest.certificates[place]
-            opening = self._stored_package(view, state, certificate)
+            opening = self._opening(view, state, certificate)
             if opening is None:
                 continue
             word = compute_word(opening, sealed.parameters, sealed.context, sealed.challenge)

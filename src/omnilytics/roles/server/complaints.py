@@ -12,18 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from omnilytics.chain.records import RoundRecord
-from omnilytics.foundation.errors import OmniLyticsError, VerificationError
+from omnilytics.foundation.errors import MalformedError, OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address
-from omnilytics.protocol.package import check_package, opening_matches
+from omnilytics.protocol.package import opening_matches
 from omnilytics.roles.server import board
 from omnilytics.roles.server.intake import Intake
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.task_view import TaskView, fetch_blob, round_context
 from omnilytics.transport.client import BoardItem
-from omnilytics.transport.hpke import open_package
 from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.messages import Complaint
-from omnilytics.wire.package import Opening, SealedPackage
+from omnilytics.wire.package import Opening, SealedView, read_sealed
 from omnilytics.wire.transcript import Certificate, OpeningReference
 
 
@@ -68,7 +67,7 @@ class Complaints:
             endpoint = view.specification.committee[entry.holder - 1].endpoint
             try:
                 body = await node.connect(endpoint).get_held(view.task, state.round, server, owner)
-                sealed = SealedPackage.decode(body, max_bytes=view.parameters.package_bytes)
+                sealed = read_sealed(body, max_bytes=view.parameters.package_bytes)
             except OmniLyticsError:
                 continue
             if sealed.hash() != entry.package_hash:
@@ -81,7 +80,7 @@ class Complaints:
         view: TaskView,
         state: RoundRecord,
         certificate: Certificate,
-        sealed: SealedPackage,
+        sealed: SealedView,
         *,
         complain: bool,
     ) -> bool:
@@ -89,14 +88,10 @@ class Complaints:
         context = round_context(self._node.market, view.task, state.round)
         server = view.server_of(self._node.address)
         try:
-            opening = open_package(sealed, self._node.hpke_key, context)
-            check_package(opening, server=server, parameters=view.parameters, context=context)
-        except VerificationError:
+            self._intake.take_fetched(sealed, view, context, certificate.commitment)
+        except (VerificationError, MalformedError):
             # Nothing else is caught: a chain or a disk in trouble is not the owner's fault.
             return complain and self._complain(view, state, certificate, server)
-        if opening.header.commitment != certificate.commitment:
-            return complain and self._complain(view, state, certificate, server)
-        self._intake.keep_package(opening)
         return True
 
     def unanswered(

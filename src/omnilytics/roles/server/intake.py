@@ -11,15 +11,17 @@ from omnilytics.foundation.errors import ConflictError, VerificationError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
 from omnilytics.protocol.certificate import check_certificate
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import check_header, check_package
+from omnilytics.protocol.package import PackageCheck, check_header
 from omnilytics.roles.admission import check_admitted
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.task_view import TaskView, check_specification, round_context
+from omnilytics.storage.files import Draft
+from omnilytics.storage.repository import Stored
 from omnilytics.transport.authentication import check_bound, identify
-from omnilytics.transport.hpke import open_package
+from omnilytics.transport.hpke import open_in_turn
 from omnilytics.wire.hashing import content_hash
 from omnilytics.wire.messages import Held, Receipt, Request
-from omnilytics.wire.package import Opening, PackageHeader, SealedPackage
+from omnilytics.wire.package import Opening, PackageHeader, SealedView, read_sealed
 from omnilytics.wire.transcript import Certificate
 
 MAX_CERTIFICATE_BYTES = 64 << 10
@@ -84,7 +86,7 @@ class Intake:
         task: TaskId,
         round_number: Round,
         owner: Address,
-        body: bytes,
+        body: bytes | memoryview,
         *,
         path: str,
         request: Request,
@@ -95,21 +97,60 @@ class Intake:
         view, context, sealed = await self._sealed_package(task, round_number, owner, body)
         self._open_round(view, round_number)
         header = sealed.header
-        opening = open_package(sealed, node.hpke_key, context)
-        server = view.server_of(node.address)
-        check_package(opening, server=server, parameters=view.parameters, context=context)
-        with node.repository.batch():  # durable before the receipt leaves
-            node.repository.claim_receipt(task, round_number, owner, header.commitment)
-            self.keep_package(opening)
+        with node.repository.files.draft() as draft:
+            self.open_into(draft, sealed, view, context)
+            with node.repository.batch():  # durable before the receipt leaves
+                node.repository.claim_receipt(task, round_number, owner, header.commitment)
+                self._keep(draft, header)
         receipt = Receipt(task=task, round=round_number, owner=owner, commitment=header.commitment)
         return node.sign(receipt).encode()
 
+    def open_into(
+        self, draft: Draft, sealed: SealedView, view: TaskView, context: RoundContext
+    ) -> None:
+        """Open a package for this server, whose clear part is checked, and write it to a draft.
+
+        Raises:
+            VerificationError: It does not open, or is not what its owner committed to.
+            MalformedError: An element is not canonical.
+        """
+        head, pieces = open_in_turn(sealed, self._node.hpke_key, context)
+        check = PackageCheck(
+            head,
+            server=view.server_of(self._node.address),
+            parameters=view.parameters,
+            context=context,
+        )
+        draft.write(head.encode())
+        for piece in pieces:
+            check.update(piece)
+            draft.write(piece)
+        check.finish()
+
     def keep_package(self, opening: Opening) -> None:
         """Store a package that was checked."""
-        header = opening.header
+        self._keep(opening.encode(), opening.header)
+
+    def _keep(self, package: Stored, header: PackageHeader) -> None:
         self._node.repository.add_package(
-            header.task, header.round, header.owner, header.commitment, opening.encode()
+            header.task, header.round, header.owner, header.commitment, package
         )
+
+    def take_fetched(
+        self, sealed: SealedView, view: TaskView, context: RoundContext, commitment: Hash32
+    ) -> None:
+        """Store this server's package that another one held.
+
+        Raises:
+            VerificationError: It is not this server's package of the submission.
+            MalformedError: An element is not canonical.
+        """
+        check_header(sealed.header, parameters=view.parameters, context=context)
+        if sealed.header.commitment != commitment:
+            raise VerificationError("the package is of another submission")
+        with self._node.repository.files.draft() as draft:
+            self.open_into(draft, sealed, view, context)
+            self._keep(draft, sealed.header)
 
     async def hold_package(
         self,
@@ -117,7 +158,7 @@ class Intake:
         round_number: Round,
         server: int,
         owner: Address,
-        body: bytes,
+        body: bytes | memoryview,
         *,
         path: str,
         request: Request,
@@ -168,11 +209,11 @@ class Intake:
         node.publish_certificate(task, round_number, certificate)
 
     async def _sealed_package(
-        self, task: TaskId, round_number: Round, owner: Address, body: bytes
-    ) -> tuple[TaskView, RoundContext, SealedPackage]:
+        self, task: TaskId, round_number: Round, owner: Address, body: bytes | memoryview
+    ) -> tuple[TaskView, RoundContext, SealedView]:
         view = await self._node.view(task)
         limit = view.parameters.package_bytes
-        sealed = SealedPackage.decode(body, max_bytes=limit)
+        sealed = read_sealed(body, max_bytes=limit)
         header = sealed.header
         _check_address(header, task, round_number, owner)
         check_admitted(self._node.market, view.parameters.admission, owner)

@@ -8,22 +8,23 @@ fixed value, so a model owner that lost the answer may ask again and gets the sa
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 
-import numpy as np
-
-from omnilytics.algebra import kernels
-from omnilytics.algebra.field import FieldVector
 from omnilytics.chain.bindings.market import RoundSettled
 from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Round, TaskId
-from omnilytics.protocol.package import read_share
+from omnilytics.protocol.aggregate import sum_blocks
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.server.settling import Settling
 from omnilytics.roles.task_view import TaskView, round_context
 from omnilytics.transport.authentication import check_request
 from omnilytics.transport.hpke import seal_aggregate
-from omnilytics.wire import cbor
-from omnilytics.wire.package import Opening
+from omnilytics.transport.parts import ANSWER_PART_BYTES, Part
+from omnilytics.validity.evaluate import ElementReader
+from omnilytics.wire.aggregate import MAX_AGGREGATE_PART_BYTES, AggregatePart
 from omnilytics.wire.transcript import Transcript
 
 
@@ -33,59 +34,105 @@ class Releasing:
     def __init__(self, node: ServerNode, settling: Settling) -> None:
         self._node = node
         self._settling = settling
+        self._making = threading.Lock()
 
     async def aggregate(
-        self, task: TaskId, round_number: Round, *, path: str, header: str | None, now: int
-    ) -> bytes:
-        """Return the sealed share of the sum, as a CBOR list of chunks."""
+        self,
+        task: TaskId,
+        round_number: Round,
+        *,
+        path: str,
+        header: str | None,
+        body: bytes,
+        now: int,
+    ) -> tuple[Part, bytes]:
+        """Return a part of the sealed share of the sum.
+
+        The share is summed and sealed once; every part is of the same bytes.
+
+        Args:
+            task: The task.
+            round_number: The settled round.
+            path: Of the request, which is signed.
+            header: The signed request.
+            body: An encoded `AggregatePart`; nothing for the first part.
+            now: Unix seconds.
+        """
         node = self._node
         view = await node.view(task)
         request = check_request(
             header,
             method="POST",
             path=path,
-            body=b"",
+            body=body,
             now=now,
             signer=view.model_owner,
             domain=node.market.domain,
         )
         if not node.repository.use_nonce(request.nonce):
             raise VerificationError("request was already used")
+        first = AggregatePart.decode(body, max_bytes=MAX_AGGREGATE_PART_BYTES).first if body else 0
         settled = node.market.round_settled(task, round_number)
         if settled is None:
             raise VerificationError("the round is not settled", task=task, round=round_number)
         self._settling.may_release(view, settled)
-        total = await self._sum(view, settled)
-        chunks = seal_aggregate(
-            total.astype("<u8").tobytes(),
-            view.specification.model_owner_hpke_key,
-            round_context(node.market, task, round_number),
-            accepted_root=settled.accepted_root,
-            server=view.server_of(node.address),
-        )
-        return cbor.encode(list(chunks))
+        answer = await self._answer(view, settled)
+        return await asyncio.to_thread(_read_part, answer, first)
 
-    async def _sum(self, view: TaskView, settled: RoundSettled) -> FieldVector:
+    async def _answer(self, view: TaskView, settled: RoundSettled) -> Path:
+        """Return the file of the sealed share of the sum, made if it is not there."""
+        answers = self._node.repository.answers
+        found = answers.find(view.task, settled.round, settled.accepted_root)
+        if found is not None:
+            return found
         transcript = await self._settling.outcome(view, settled)
-        return await asyncio.to_thread(self.sum_shares, view, settled, transcript)
+        return await asyncio.to_thread(self._make_answer, view, settled, transcript)
 
-    def sum_shares(
+    def _make_answer(self, view: TaskView, settled: RoundSettled, transcript: Transcript) -> Path:
+        answers = self._node.repository.answers
+        with self._making:  # a repeated request waits for what the first one makes
+            found = answers.find(view.task, settled.round, settled.accepted_root)
+            if found is not None:
+                return found
+            pieces = self._sealed(view, settled, transcript)
+            return answers.make(view.task, settled.round, settled.accepted_root, pieces)
+
+    def _sealed(
         self, view: TaskView, settled: RoundSettled, transcript: Transcript
-    ) -> FieldVector:
-        """Return the sum of this server's shares of x over the accepted owners, shape (D,)."""
+    ) -> Iterator[bytes]:
         dimension = view.parameters.statement.dimension
-        total = np.zeros(dimension, dtype=np.uint64)
+        return seal_aggregate(
+            sum_blocks(self.shares(view, settled, transcript), dimension),
+            dimension,
+            view.specification.model_owner_hpke_key,
+            round_context(self._node.market, view.task, settled.round),
+            accepted_root=settled.accepted_root,
+            server=view.server_of(self._node.address),
+        )
+
+    def shares(
+        self, view: TaskView, settled: RoundSettled, transcript: Transcript
+    ) -> list[ElementReader]:
+        """Return this server's shares of the accepted owners, each compared with its hash."""
         commitments = {
             certificate.owner: certificate.commitment
             for certificate in transcript.manifest.certificates
         }
+        found: list[ElementReader] = []
         for owner in transcript.accepted:
-            content = self._node.repository.package(
+            package = self._node.repository.stored_package(
                 view.task, settled.round, owner, commitments[owner]
             )
-            if content is None:
+            if package is None:
                 raise VerificationError("this server holds no share of an accepted owner")
-            opening = Opening.decode(content, max_bytes=view.parameters.package_bytes)
-            share = read_share(opening, view.parameters)
-            kernels.current().add(total, share.elements(0, dimension), total)
-        return total
+            found.append(package.verify().share(view.parameters.share_elements))
+        return found
+
+
+def _read_part(answer: Path, first: int) -> tuple[Part, bytes]:
+    with answer.open("rb") as file:
+        total = os.fstat(file.fileno()).st_size
+        if first >= total:
+            raise VerificationError("the answer ends before this part", got=first, want=total)
+        content = os.pread(file.fileno(), ANSWER_PART_BYTES, first)
+    return Part(first, first + len(content) - 1, total), content

@@ -43,7 +43,9 @@ class Uploading:
             return part.total
         return self._node.repository.uploads.append(key, part.first, content)
 
-    async def finish(self, key: UploadKey, accept: Callable[[bytes], Awaitable[bytes]]) -> bytes:
+    async def finish(
+        self, key: UploadKey, accept: Callable[[bytes | memoryview], Awaitable[bytes]]
+    ) -> bytes:
         """Return what `accept` answers to the whole body.
 
         The parts stay where the store or the chain did not serve: the last part may come again.
