@@ -8,16 +8,13 @@ the chain are left out: they decide who said what, not what is valid. Servers he
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from omnilytics.algebra import kernels
-from omnilytics.algebra.field import FieldVector
 from omnilytics.algebra.fixed_point import IntegerVector, from_field
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
+from omnilytics.protocol.aggregate import sum_shares
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package import check_package, compute_word, read_share
 from omnilytics.protocol.package_builder import PackageBuilder, Packages
@@ -25,6 +22,7 @@ from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.protocol.resolve import Evidence, Resolution, resolve
 from omnilytics.sharing.committee import Committee
 from omnilytics.sharing.recovery import recover_sum
+from omnilytics.sharing.shamir import Share
 from omnilytics.validity.challenge import Challenge
 from omnilytics.validity.statement import Statement
 from omnilytics.validity.word import Word
@@ -112,15 +110,10 @@ class ProtectedRound:
             words.append(Word.from_bytes(word))
         return tuple(words)
 
-    def _sum(self, server: int, accepted: Sequence[Address]) -> FieldVector:
+    def _sum(self, server: int, accepted: Sequence[Address]) -> Share:
+        """Return a server's share of the sum, as it releases it."""
+        shares = [
+            read_share(self.packages[owner][server - 1], self.parameters) for owner in accepted
+        ]
         dimension = self.parameters.statement.dimension
-        total = np.zeros(dimension, dtype=np.uint64)
-        for owner in accepted:
-            share = read_share(self.packages[owner][server - 1], self.parameters)
-            kernels.current().add(total, share.elements(0, dimension), total)
-        return total
-
-
-def reasons(resolution: Resolution, names: Mapping[Address, str]) -> dict[str, str]:
-    """Return why each owner was rejected, by name."""
-    return {names[owner]: why for owner, why in resolution.rejected.items()}
+        return Share(dimension, explicit=sum_shares(shares, dimension))
