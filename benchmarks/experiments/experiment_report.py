@@ -15,7 +15,11 @@ Row = dict[str, Any]
 
 LAST_ROUNDS = 5
 """A final accuracy is the mean over so many last rounds, and over seeds."""
-_COLOURS = {Mode.UNVALIDATED: "tab:red", Mode.FORGED: "tab:blue", Mode.WITHIN: "tab:green"}
+_STYLES = {
+    Mode.UNVALIDATED: {"color": "tab:red"},
+    Mode.FORGED: {"color": "tab:blue"},
+    Mode.WITHIN: {"color": "tab:green", "linestyle": "--"},  # often on the first
+}
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -90,7 +94,7 @@ def plot(rows: Sequence[Row], model: str, path: Path) -> None:
             panel.plot(range(1, 1 + len(honest)), honest, color="0.7", label="all honest")
             for mode in modes_of(attack):
                 curve = _curve(found, attack, percentage, mode)
-                panel.plot(range(1, 1 + len(curve)), curve, color=_COLOURS[mode], label=mode.value)
+                panel.plot(range(1, 1 + len(curve)), curve, label=mode.value, **_STYLES[mode])
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=4, fontsize=9, frameon=False)
     figure.supxlabel("round", fontsize=9, y=0.06)

@@ -93,7 +93,9 @@ def subject(
     dataset: str, model: str, training: Training, seed: int, folder: Path | None = None
 ) -> Subject:
     """Return data, network and scales of a training, the same for the same arguments."""
-    data = load_market_data(dataset, owners=OWNERS, seed=seed, layout=layout_for(model))
+    data = load_market_data(
+        dataset, owners=OWNERS, seed=seed, layout=layout_for(model), folder=folder
+    )
     data = enlarged(data, training.enlarge)
     module = build_model(model, input_shape=data.input_shape, outputs=data.classes, seed=seed)
     trainer = Trainer(
