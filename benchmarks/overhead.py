@@ -1,9 +1,9 @@
 """What protection costs beside federated SGD in the clear, phase by phase.
 
-Run it from the repository with `.venv/bin/python benchmarks/overhead.py` (three minutes); `--write`
-puts the tables into docs/experiments.md. Every phase runs the functions that the parties run, on one
-network's real gradients; phases run in turn, and medians of processor time are shown. The network
-between them and waiting for blocks are left out.
+Run it from the repository with `.venv/bin/python benchmarks/overhead.py` (two minutes); `--write`
+puts the tables into docs/experiments.md. Every phase runs the functions that the parties run, on
+one network's real gradients; phases run in turn, and medians of processor time are shown. Traffic
+between them, messages and waiting for blocks are left out.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ sys.path += [str(ROOT / "benchmarks" / part) for part in ("experiments", "baseli
 
 from experiment_report import markdown, with_section  # noqa: E402
 from experiment_round import COMMITTEE  # noqa: E402
+
 from overhead_parties import Parties  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "experiments.md"
@@ -66,10 +67,10 @@ def measure(parties: Parties, repeats: int) -> dict[str, float]:
     phases = parties.phases()
     found: dict[str, list[float]] = {name: [] for name in phases}
     for turn in range(1 + repeats):  # the first is not counted
-        for name, run in phases.items():
-            seconds = _seconds(run)
+        for name, phase in phases.items():
+            seconds = _seconds(phase.run)
             if turn:
-                found[name].append(seconds)
+                found[name].append(seconds / phase.times)
     return {name: median(values) for name, values in found.items()}
 
 
@@ -110,9 +111,7 @@ def table(parties: Parties, seconds: dict[str, float], owners: int) -> str:
     )
 
 
-def _parties(
-    seconds: dict[str, float], owners: int
-) -> tuple[dict[str, float], dict[str, float]]:
+def _parties(seconds: dict[str, float], owners: int) -> tuple[dict[str, float], dict[str, float]]:
     """Return each party's time of a round, in the clear and protected."""
     server = owners * seconds["server: open, check, word, an owner"]
     server += owners * seconds["server: aggregate, an owner"]

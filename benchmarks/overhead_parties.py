@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 import clear_sgd
 import numpy as np
 import torch
 from experiment_round import COMMITTEE, round_context, task_parameters
-from perturbation_recovery import SHAPES, SHAPES_BY_KIND
 
+from omnilytics.algebra.field import FieldVector
 from omnilytics.algebra.fixed_point import from_field, round_vector
 from omnilytics.foundation.randomness import SystemRandomness
+from omnilytics.foundation.units import Hash32
 from omnilytics.learning.datasets import Batch
-from omnilytics.learning.encoding import Layout
+from omnilytics.learning.encoding import Layout, Vector
 from omnilytics.learning.gradients import compute_gradients
 from omnilytics.learning.models import MODELS, build_model
 from omnilytics.learning.training import OptimiserSettings, Trainer
@@ -39,6 +42,7 @@ from omnilytics.transport.hpke import HpkeKey, open_package, seal_package, seale
 from omnilytics.validity.challenge import Challenge
 from omnilytics.wire.package import SealedPackage
 from omnilytics.wire.signatures import SigningKey
+from perturbation_recovery import SHAPES, SHAPES_BY_KIND
 
 LOSS = Loss.CROSS_ENTROPY
 _CLASSES = 10
@@ -46,6 +50,13 @@ _SERVER = COMMITTEE.servers
 """The server whose work is measured: one with an explicit share."""
 _SHARES = 4
 """Shares that are really summed; the time is divided by it."""
+
+
+class Phase(NamedTuple):
+    """Work that is done `times` times in one run."""
+
+    run: Callable[[], object]
+    times: int = 1
 
 
 @dataclass
@@ -81,21 +92,27 @@ class Parties:
         layout = Layout.of(trainer.graph, dict.fromkeys(gradients, 2 * norm))
         return cls(name, trainer, layout, batch, task_parameters([layout.length], owners))
 
-    def phases(self) -> dict[str, Callable[[], object]]:
+    def phases(self) -> dict[str, Phase]:
         """Return every phase of a round, in order: first federated SGD in the clear, then ours."""
         return self._clear_phases() | self._owner_phases() | self._other_phases()
 
-    def _clear_phases(self) -> dict[str, Callable[[], object]]:
+    def _clear_phases(self) -> dict[str, Phase]:
         module = self.trainer.fresh_copy().module
         found = clear_sgd.gradient(module, self.batch, LOSS)
         optimiser = torch.optim.SGD(module.parameters(), lr=1e-3)
         return {
-            "owner: gradient in the clear": lambda: clear_sgd.gradient(module, self.batch, LOSS),
-            "server in the clear: add, an owner": lambda: clear_sgd.mean([found]),
-            "model owner: step in the clear": lambda: clear_sgd.step(module, optimiser, found),
+            "owner: gradient in the clear": Phase(
+                lambda: clear_sgd.gradient(module, self.batch, LOSS)
+            ),
+            "server in the clear: add, an owner": Phase(
+                lambda: clear_sgd.mean([found] * _SHARES), _SHARES
+            ),
+            "model owner: step in the clear": Phase(
+                lambda: clear_sgd.step(module, optimiser, found)
+            ),
         }
 
-    def _owner_phases(self) -> dict[str, Callable[[], object]]:
+    def _owner_phases(self) -> dict[str, Phase]:
         content = encode_artefact(self._perturbed()[1])
         artefact = decode_artefact(content)
         gradients = compute_gradients(artefact, self.batch, LOSS)
@@ -106,14 +123,14 @@ class Parties:
             return sum(len(chunk) for _, chunk in chunks)
 
         return {
-            "owner: decode the model": lambda: decode_artefact(content),
-            "owner: gradient of the published model": lambda: compute_gradients(
-                artefact, self.batch, LOSS
+            "owner: decode the model": Phase(lambda: decode_artefact(content)),
+            "owner: gradient of the published model": Phase(
+                lambda: compute_gradients(artefact, self.batch, LOSS)
             ),
-            "owner: protect, for five servers": protect,
+            "owner: protect, for five servers": Phase(protect),
         }
 
-    def _other_phases(self) -> dict[str, Callable[[], object]]:
+    def _other_phases(self) -> dict[str, Phase]:
         secret, artefact = self._perturbed()
         packages = self._packages(compute_gradients(artefact, self.batch, LOSS))
         key = HpkeKey.generate(SystemRandomness())
@@ -130,23 +147,22 @@ class Parties:
         means = recovered.gradients | recovered.differences
         trainer = self.trainer.fresh_copy()
         return {
-            "server: open, check, word, an owner": lambda: self._check(sealed, key, challenge),
-            "server: aggregate, an owner": _divided(lambda: self._sum(many), _SHARES),
-            "model owner: perturb and encode": lambda: encode_artefact(self._perturbed()[1]),
-            "model owner: recover": lambda: secret.recover(self._mean(totals)),
-            "model owner: step": lambda: trainer.step(means),
+            "server: open, check, word, an owner": Phase(
+                lambda: self._check(sealed, key, challenge)
+            ),
+            "server: aggregate, an owner": Phase(lambda: self._sum(many), _SHARES),
+            "model owner: perturb and encode": Phase(lambda: encode_artefact(self._perturbed()[1])),
+            "model owner: recover": Phase(lambda: secret.recover(self._mean(totals))),
+            "model owner: step": Phase(lambda: trainer.step(means)),
         }
 
     def _perturbed(self) -> tuple[RoundSecret, Artefact]:
-        secret = sample_round_secret(
-            self.trainer.graph, self._structure(), GAUGE, SystemRandomness()
-        )
+        secret = sample_round_secret(self.trainer.graph, self._structure, GAUGE, SystemRandomness())
         return secret, self.trainer.artefact(secret)
 
+    @cached_property
     def _structure(self) -> GaugeStructure:
-        if not hasattr(self, "_analysed"):
-            self._analysed = analyse(self.trainer.graph)
-        return self._analysed
+        return analyse(self.trainer.graph)
 
     def _packages(self, gradients: Tensors) -> Packages:
         rounded = round_vector(

@@ -32,8 +32,8 @@ def mean(gradients: Sequence[Gradient]) -> Gradient:
     total = [np.zeros_like(each) for each in gradients[0]]
     for found in gradients:
         for part, each in zip(total, found, strict=True):
-            part += each
-    return [part / len(gradients) for part in total]
+            np.add(part, each, out=part)
+    return [part / np.float32(len(gradients)) for part in total]
 
 
 def step(module: nn.Module, optimiser: torch.optim.Optimizer, found: Gradient) -> None:
@@ -42,4 +42,3 @@ def step(module: nn.Module, optimiser: torch.optim.Optimizer, found: Gradient) -
     for parameter, each in zip(parameters, found, strict=True):
         parameter.grad = torch.from_numpy(each)
     optimiser.step()
-

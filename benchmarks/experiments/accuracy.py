@@ -28,7 +28,7 @@ from omnilytics.learning.threads import pin_threads
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "experiments.md"
 RESULTS = ROOT / "docs" / "experiments"
-QUICK_RESULTS = ROOT / "build" / "experiments"
+QUICK_RESULTS = ROOT / "omnilytics-experiments"
 DATASETS = tuple(sorted({dataset for dataset, _ in TRAININGS}))
 
 
