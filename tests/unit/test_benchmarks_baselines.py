@@ -82,7 +82,9 @@ def test_sgd_in_the_clear_is_pytorchs(load: Any) -> None:
     found = clear.mean([clear.gradient(module, half, Loss.CROSS_ENTROPY) for half in halves])
     outputs = module(torch.from_numpy(batch.inputs))
     value = torch.nn.functional.cross_entropy(outputs, torch.from_numpy(batch.labels))
-    for each, want in zip(found, torch.autograd.grad(value, module.parameters()), strict=True):
+    for each, want in zip(
+        found, torch.autograd.grad(value, list(module.parameters())), strict=True
+    ):
         np.testing.assert_allclose(each, want.numpy(), rtol=1e-4, atol=1e-7)
     before = [each.detach().clone() for each in module.parameters()]
     clear.step(module, torch.optim.SGD(module.parameters(), lr=0.5), found)
