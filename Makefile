@@ -25,7 +25,7 @@ help:
 	@echo "make fuzz       fuzz every decoder, guided by coverage (ARGS='--runs N')"
 	@echo "make lint       format, lint and layer checks"
 	@echo "make types      strict type checks"
-	@echo "make bench      measure the work of owners and servers"
+	@echo "make bench      measure all work of a round; a minute (ARGS='--large --write')"
 	@echo "make bench-load send one server process 200 submissions (needs anvil)"
 	@echo "make experiments  the papers' experiments and the baselines, a quarter of an hour (ARGS=--quick: minutes)"
 	@echo "make clean      remove what was built, keep the environment"
@@ -106,8 +106,8 @@ types: setup
 	@$(BIN)/mypy
 
 bench: setup
-	@$(BIN)/omnilytics bench protect --dimension 10000 --dimension 100000 $(ARGS)
-	@$(BIN)/omnilytics bench check --dimension 10000 --dimension 100000 $(ARGS)
+	@echo "bench: all work of a round from 10,000 to 1,000,000 parameters (ARGS='--large --write')"
+	@$(BIN)/python benchmarks/performance.py $(ARGS)
 
 bench-load: setup devnet-tools
 	@$(BIN)/python benchmarks/load.py $(ARGS)

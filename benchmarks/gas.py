@@ -5,8 +5,7 @@ Run it from the repository with `.venv/bin/python benchmarks/gas.py` (a minute).
 
 from __future__ import annotations
 
-from omnilytics.benchmark import gas
-from omnilytics.benchmark.gas import COMMITTEES
+from omnilytics.benchmark.gas import COMMITTEES, gas
 
 ROUND = ("open_round", "seal", "settle")
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from omnilytics.benchmark import check
+from omnilytics.benchmark.submission import check
 from omnilytics.demo.result import machine
 from omnilytics.sharing.committee import Committee
 

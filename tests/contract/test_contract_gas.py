@@ -10,7 +10,7 @@ import pytest
 from contract_world import World
 from devnet import anvil_binary, running_anvil
 
-from omnilytics.benchmark import gas
+from omnilytics.benchmark.gas import gas
 from omnilytics.chain.artefact import DEPLOYED, load_artefact
 from omnilytics.chain.bindings import market, registry
 from omnilytics.chain.writer import GAS_LIMITS

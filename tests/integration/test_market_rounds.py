@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -27,8 +28,9 @@ from omnilytics.protocol.resolve import Resolution
 from omnilytics.roles.auditor import Auditor
 from omnilytics.roles.data_owner import DataOwner
 from omnilytics.roles.data_owner.delivery import LEAST_CALL_SECONDS, call_seconds
-from omnilytics.roles.server import board
+from omnilytics.roles.server import board, releasing
 from omnilytics.roles.task_view import TaskView
+from omnilytics.transport import hpke
 from omnilytics.transport.hpke import HpkeKey, seal_package
 from omnilytics.transport.sealed_files import Sealed
 from omnilytics.wire.envelope import decode_signed
@@ -307,6 +309,45 @@ def test_only_the_model_owner_gets_shares_of_the_sum(tmp_path: Path) -> None:
             world.market.model_owner.key = world.market.owners[0].key
             with pytest.raises(VerificationError, match="too few servers released the sum"):
                 await world.recover(settled)
+
+    asyncio.run(scenario())
+
+
+def test_a_sum_is_released_in_parts_of_one_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(releasing, "ANSWER_PART_BYTES", 700)
+    made = []
+    seal = hpke.seal_aggregate
+
+    def sealed(*args: Any, **names: Any) -> Any:
+        made.append(names["server"])
+        return seal(*args, **names)
+
+    monkeypatch.setattr(releasing, "seal_aggregate", sealed)
+
+    async def scenario() -> None:
+        async with market_world(tmp_path) as world:
+            opened, contributions = await world.open_and_contribute([0, 1])
+            settled = await world.settle(opened)
+            assert settled is not None
+            expected = expected_sum(contributions, list(contributions))
+            assert 8 * len(expected) > 3 * 700
+            for _ in range(2):  # a model owner that lost the answer gets it again
+                recovered = await world.recover(settled)
+                assert np.array_equal(recovered.total, expected)
+                assert recovered.lying_servers == ()
+            assert sorted(made) == [1, 2, 3, 4, 5]  # each sealed its share once
+            answer = world.market.servers[1].node.repository.answers.find(
+                world.view.task, opened.round, settled.accepted_root
+            )
+            assert answer is not None
+            content = bytearray(answer.read_bytes())
+            content[-5] ^= 1
+            answer.write_bytes(content)
+            recovered = await world.recover(settled)
+            assert np.array_equal(recovered.total, expected)
+            assert recovered.lying_servers == (2,)
 
     asyncio.run(scenario())
 

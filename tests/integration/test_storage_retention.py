@@ -47,6 +47,7 @@ def add_round(store: Repository, task: int, number: int) -> None:
     record = PublicRecord(kind="words", server=1, subject=b"", body=b"words", received_block=1)
     store.add_record(*place, record)
     store.lock(*place, "seed", b"seed")
+    store.answers.make(*place, COMMITMENT, [b"sealed ", b"sum"])
     store.publish(artefact(task, number), task=TaskId(task))
 
 
@@ -82,17 +83,21 @@ def test_shares_go_after_their_time_and_nothing_else(tmp_path: Path, url: str) -
         done = collect_garbage(store, over, END + POLICY.shares_seconds, POLICY)
         assert done.rounds == [(1, 1)]
         assert (done.packages, done.held_packages, done.files) == (2, 1, 3)
-        freed = 2 * len(package(1, 1, OWNER)) + len(b"sealed 1/1")
+        freed = 2 * len(package(1, 1, OWNER)) + len(b"sealed 1/1") + len(b"sealed sum")
         assert done.bytes_freed == freed
         assert (done.records, done.receipts, done.published) == (0, 0, 0)
         assert rounds_with_shares(store) == [(1, 2), (1, 3), (2, 1)]
         assert store.package(TASK, Round(1), OWNER, COMMITMENT) is None
         assert store.held(TASK, Round(1), 3, OWNER) is None
+        assert store.answers.find(TASK, Round(1), COMMITMENT) is None
         for task, number in ((1, 2), (1, 3), (2, 1)):
             place = (TaskId(task), Round(number))
             kept = store.package(*place, OWNER, COMMITMENT)
             assert kept == package(task, number, OWNER)
             assert store.held(*place, 3, OWNER) == b"sealed %d/%d" % (task, number)
+            answer = store.answers.find(*place, COMMITMENT)
+            assert answer is not None
+            assert answer.read_bytes() == b"sealed sum"
         assert store.published(content_hash(artefact(1, 1))) is not None
         assert len(store.records(TASK, Round(1), ["words"])) == 1
         assert store.lock(TASK, Round(1), "seed", b"another") == b"seed"

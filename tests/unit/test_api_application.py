@@ -29,11 +29,14 @@ from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.roles.server import Server
 from omnilytics.transport.authentication import HEADER
 from omnilytics.transport.client import MEDIA_TYPE, ServerClient
+from omnilytics.transport.parts import ANSWER_PART_BYTES, Part
 
 NOW = 1_700_000_000.9
 OWNER = address("owner")
 OWNER_TEXT = "0x" + OWNER.hex()
 NAME = digest("blob")
+LARGE_NAME = digest("large blob")
+LARGE = bytes(range(251)) * ((2 * ANSWER_PART_BYTES + 100) // 251)
 PREFIX = "/v1/tasks/3/rounds/7"
 
 ROUTES = [
@@ -81,6 +84,16 @@ class StandIn:
     def blob(self, name: Hash32) -> bytes | None:
         self._record("blob", name)
         return b"content" if name == NAME else None
+
+    def blob_part(self, name: Hash32, *, first: int, count: int) -> tuple[int, bytes] | None:
+        if name == LARGE_NAME:
+            return len(LARGE), LARGE[first : first + count]
+        content = self.blob(name)
+        return None if content is None else (len(content), content[first : first + count])
+
+    def held_part(self, *place: Any, first: int, count: int) -> tuple[int, bytes] | None:
+        content = self.held_package(*place)
+        return None if content is None else (len(content), content[first : first + count])
 
     def board(self, task: TaskId, round_number: Round, kinds: tuple[str, ...]) -> bytes:
         self._record("board", task, round_number, kinds)
@@ -139,10 +152,10 @@ class StandIn:
         self._record("certificate", task, round_number, body)
 
     async def _aggregate(
-        self, task: TaskId, round_number: Round, *, path: str, header: str, now: int
-    ) -> bytes:
-        self._record("aggregate", task, round_number, path, header, now)
-        return b"sum"
+        self, task: TaskId, round_number: Round, *, path: str, header: str, body: bytes, now: int
+    ) -> tuple[Part, bytes]:
+        self._record("aggregate", task, round_number, body, path, header, now)
+        return Part(0, 2, 3), b"sum"
 
 
 def send(server: StandIn, method: str, path: str, **options: Any) -> httpx.Response:
@@ -192,7 +205,7 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
         (4, ("held", 3, 7, 4, OWNER), 200, b"held"),
         (5, ("certificate", 3, 7, b"body"), 204, b""),
         (6, ("board", 3, 7, ("seed", "words")), 200, b"board"),
-        (7, ("aggregate", 3, 7, ROUTES[7][1], "signed", 1_700_000_000), 200, b"sum"),
+        (7, ("aggregate", 3, 7, b"body", ROUTES[7][1], "signed", 1_700_000_000), 200, b"sum"),
         (8, ("answer", 3, 7, b"body"), 204, b""),
     ],
 )
@@ -375,6 +388,7 @@ def test_the_client_and_the_application_agree() -> None:
             client = ServerClient("http://test", http)
             task, number = TaskId(3), Round(7)
             assert await client.blob("fetch", NAME) == b"content"
+            assert await client.blob("fetch", LARGE_NAME) == LARGE
             assert await client.put_package(task, number, OWNER, b"p", dict) == b"receipt"
             assert await client.put_held(task, number, 4, OWNER, b"p", dict) == b"signed held"
             assert await client.get_held(task, number, 4, OWNER) == b"held"
@@ -385,6 +399,42 @@ def test_the_client_and_the_application_agree() -> None:
             assert len(server.calls) == 7
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("asked", "place"),
+    [
+        ("bytes=0-9", f"bytes 0-9/{len(LARGE)}"),
+        (f"bytes=5-{1 << 40}", f"bytes 5-{ANSWER_PART_BYTES + 4}/{len(LARGE)}"),
+        (f"bytes={len(LARGE) - 1}-{len(LARGE)}", f"bytes {len(LARGE) - 1}-{len(LARGE) - 1}/"),
+    ],
+)
+def test_a_part_of_content_says_where_it_stands(asked: str, place: str) -> None:
+    path = f"/v1/blobs/{LARGE_NAME.hex()}"
+    answer = send(StandIn(), "GET", path, headers={"Range": asked})
+    assert answer.status_code == 206
+    assert answer.headers["Content-Range"].startswith(place)
+    first = int(asked[6:].split("-", maxsplit=1)[0])
+    assert answer.content == LARGE[first : first + len(answer.content)]
+
+
+def test_what_fits_into_a_part_is_answered_whole() -> None:
+    answer = send(StandIn(), *ROUTES[1], headers={"Range": "bytes=0-6"})
+    assert (answer.status_code, answer.content) == (200, b"content")
+    assert "Content-Range" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "asked", ["bytes=0-", "bytes=-5", "bytes=9-8", "bytes=0-1,3-4", "words=0-1"]
+)
+def test_other_ranges_are_refused(asked: str) -> None:
+    headers = [(b"Range", asked.encode())]
+    problem(send(StandIn(), *ROUTES[1], headers=headers), 400, "malformed")
+
+
+def test_a_part_beyond_the_content_is_refused() -> None:
+    headers = {"Range": "bytes=7-8"}
+    problem(send(StandIn(), *ROUTES[1], headers=headers), 403, "verification")
 
 
 def test_the_clock_is_the_systems_by_default() -> None:

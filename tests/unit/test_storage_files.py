@@ -9,6 +9,7 @@ import pytest
 from wire_samples import digest
 
 from omnilytics.foundation.errors import ConfigError
+from omnilytics.foundation.units import Hash32
 from omnilytics.storage.files import ContentFiles
 from omnilytics.wire.hashing import content_hash
 
@@ -112,8 +113,8 @@ def test_content_is_flushed_before_the_rename_and_the_folder_after(
     monkeypatch.setattr(os, "fsync", flush)
     monkeypatch.setattr(Path, "replace", rename)
     ContentFiles(tmp_path).put(b"content")
-    # the way to the folder and to drafts, the content, its new shard, then its name
-    assert steps == [*2 * ["flush folder"], "flush file", "flush folder", "rename", "flush folder"]
+    # the way to the folder, to drafts and to a new shard, the content, then its name
+    assert steps == [*3 * ["flush folder"], "flush file", "rename", "flush folder"]
 
 
 def test_folders_are_the_owners_alone(tmp_path: Path) -> None:
@@ -122,3 +123,13 @@ def test_folders_are_the_owners_alone(tmp_path: Path) -> None:
     folders = [tmp_path / "content", *(p for p in (tmp_path / "content").iterdir() if p.is_dir())]
     assert len(folders) == 3
     assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
+
+
+def test_a_part_is_read_without_the_rest(tmp_path: Path) -> None:
+    files = ContentFiles(tmp_path / "files")
+    content = bytes(range(200))
+    name = files.put(content)
+    assert files.part(name, 10, 20) == (200, content[10:30])
+    assert files.part(name, 190, 20) == (200, content[190:])
+    assert files.part(name, 200, 20) == (200, b"")
+    assert files.part(Hash32(bytes(32)), 0, 1) is None

@@ -16,13 +16,14 @@ from omnilytics.foundation.errors import MalformedError, PeerError, Verification
 from omnilytics.transport import client as client_module
 from omnilytics.transport.authentication import HEADER
 from omnilytics.transport.client import (
+    MAX_BLOB_BYTES,
     MEDIA_TYPE,
     ServerClient,
     aggregate_path,
     artefact_path,
 )
 from omnilytics.transport.meter import Meter
-from omnilytics.transport.parts import CONTENT_RANGE, Part
+from omnilytics.transport.parts import ANSWER_PART_BYTES, CONTENT_RANGE, Part
 from omnilytics.wire import cbor
 from omnilytics.wire.aggregate import MAX_AGGREGATE_PART_BYTES, AggregatePart
 
@@ -202,6 +203,64 @@ def test_parts_that_do_not_fit_are_refused(
     monkeypatch.setattr("omnilytics.transport.retries.FIRST_WAIT_SECONDS", 0.001)
     with pytest.raises(PeerError, match="do not fit"):
         in_parts(_InParts(**changes))
+
+
+LARGE = bytes(range(253)) * ((2 * ANSWER_PART_BYTES + 1_000) // 253)
+
+
+class _LargeBlob:
+    """A server that has a large blob, and loses the connection at its second part once."""
+
+    def __init__(self, **changes: str) -> None:
+        self.asked: list[str] = []
+        self.changes = changes
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        asked = request.headers["Range"]
+        self.asked.append(asked)
+        first, last = (int(number) for number in asked.removeprefix("bytes=").split("-"))
+        if first == ANSWER_PART_BYTES and self.asked.count(asked) == 1:
+            raise httpx.ReadError("the connection broke")
+        content = LARGE[first : last + 1]
+        place = str(Part(first, first + len(content) - 1, len(LARGE)))
+        headers = {CONTENT_RANGE: self.changes.get(str(first), place)}
+        return httpx.Response(206, content=content, headers=headers)
+
+
+def test_large_content_comes_in_parts_and_goes_on_where_it_broke_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("omnilytics.transport.retries.FIRST_WAIT_SECONDS", 0.001)
+    server = _LargeBlob()
+    assert call(server, blob) == LARGE
+    step = ANSWER_PART_BYTES
+    firsts = [0, step, step, 2 * step]
+    assert server.asked == [f"bytes={first}-{first + step - 1}" for first in firsts]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"0": "bytes 1-4194304/8389490"},  # another part
+        {"0": "bytes 0-4194302/8389490"},  # of another length
+        {"0": f"bytes 0-4194303/{MAX_BLOB_BYTES + 1}"},  # more than is taken
+        {"4194304": "bytes 4194304-8388607/8389491"},  # of another whole
+    ],
+)
+def test_parts_of_content_that_do_not_fit_are_refused(
+    changes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omnilytics.transport.retries.FIRST_WAIT_SECONDS", 0.001)
+    with pytest.raises(PeerError, match="do not fit"):
+        call(_LargeBlob(**changes), blob)
+
+
+def test_a_server_that_trickles_content_is_refused() -> None:
+    def one_byte(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(206, content=b"x", headers={CONTENT_RANGE: "bytes 0-0/1000"})
+
+    with pytest.raises(PeerError, match="do not fit"):
+        call(one_byte, blob)
 
 
 @pytest.mark.parametrize("range_", ["", "bytes 0-99", "bytes 5-4/10240", "words 0-9/10"])

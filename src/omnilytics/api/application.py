@@ -23,6 +23,7 @@ from omnilytics.api.documentation import (
 )
 from omnilytics.api.exchange import (
     ROUND_PREFIX,
+    AskedRange,
     Authentication,
     HashPath,
     OwnerPath,
@@ -30,6 +31,7 @@ from omnilytics.api.exchange import (
     ServerPath,
     TaskPath,
     content,
+    content_in_parts,
     read_address,
     read_body,
 )
@@ -145,10 +147,16 @@ def _add_content_routes(
         """Return the server's HPKE key; who seals believes the chain's registered key alone."""
         return content(await work.call(server.hpke_configuration))
 
-    @router.get("/v1/blobs/{name}", responses=answers("The content.", 404))
-    async def get_blob(name: HashPath) -> Response:
-        """Return published content by its BLAKE3 hash."""
-        return content(await work.call(lambda: server.blob(Hash32(bytes.fromhex(name)))))
+    @router.get("/v1/blobs/{name}", responses=answers("The content.", 404, in_parts=True))
+    async def get_blob(name: HashPath, asked: AskedRange = None) -> Response:
+        """Return published content by its BLAKE3 hash, or a part of it."""
+        wanted = Hash32(bytes.fromhex(name))
+        return await content_in_parts(
+            work,
+            asked,
+            lambda: server.blob(wanted),
+            lambda first, count: server.blob_part(wanted, first=first, count=count),
+        )
 
 
 def _add_round_routes(
@@ -156,17 +164,23 @@ def _add_round_routes(
 ) -> None:
     prefix = ROUND_PREFIX
 
-    @router.get(prefix + "/held/{index}/{owner}", responses=answers("SealedPackage", 404))
+    @router.get(
+        prefix + "/held/{index}/{owner}", responses=answers("SealedPackage", 404, in_parts=True)
+    )
     async def get_held(
-        task: TaskPath, round_number: RoundPath, index: ServerPath, owner: OwnerPath
+        task: TaskPath,
+        round_number: RoundPath,
+        index: ServerPath,
+        owner: OwnerPath,
+        asked: AskedRange = None,
     ) -> Response:
-        """Return a sealed package kept for another server."""
-        return content(
-            await work.call(
-                lambda: server.held_package(
-                    TaskId(task), Round(round_number), index, read_address(owner)
-                )
-            )
+        """Return a sealed package kept for another server, or a part of it."""
+        place = TaskId(task), Round(round_number), index, read_address(owner)
+        return await content_in_parts(
+            work,
+            asked,
+            lambda: server.held_package(*place),
+            lambda first, count: server.held_part(*place, first=first, count=count),
         )
 
     @router.post(

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from omnilytics.api.problems import PROBLEM_TYPE
 from omnilytics.transport.client import MEDIA_TYPE
-from omnilytics.transport.parts import UPLOAD_OFFSET
+from omnilytics.transport.parts import CONTENT_RANGE, UPLOAD_OFFSET
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -60,11 +60,17 @@ def describe_body(what: str, *, required: bool = True) -> dict[str, Any]:
     return {"requestBody": {"description": what, "required": required, "content": content}}
 
 
-def answers(what: str, *problems: int, links: dict[str, Any] | None = None) -> Responses:
-    """Return the documentation of a route that answers 200 with content."""
+def answers(
+    what: str, *problems: int, links: dict[str, Any] | None = None, in_parts: bool = False
+) -> Responses:
+    """Return the documentation of a route that answers 200 with content, or 206 with a part."""
     content = {MEDIA_TYPE: {"schema": _BINARY}}
     success: dict[str, Any] = {"description": what, "content": content}
-    return {200: success | ({"links": links} if links else {}), **_problems(problems)}
+    part: Responses = {}
+    if in_parts:
+        headers = {CONTENT_RANGE: {"schema": {"type": "string"}, "required": True}}
+        part = {206: {"description": "The part asked for.", "content": content, "headers": headers}}
+    return {200: success | ({"links": links} if links else {}), **part, **_problems(problems)}
 
 
 def done(what: str, *problems: int, links: dict[str, Any] | None = None) -> Responses:

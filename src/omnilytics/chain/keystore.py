@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eth_account import Account
-
 from omnilytics.foundation.errors import KeyMaterialError
 from omnilytics.foundation.units import Address, show_address
 from omnilytics.wire.signatures import SigningKey
@@ -90,6 +88,8 @@ def save_account(
         raise KeyMaterialError(
             "the password is too short", want=f"{MIN_PASSWORD_CHARACTERS} characters"
         )
+    from eth_account import Account  # takes longer than all the rest of a command's start
+
     content = json.dumps(Account.encrypt(key.secret, password, "scrypt", scrypt_n)).encode()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
@@ -111,6 +111,8 @@ def open_account(path: Path, password: str) -> SigningKey:
     Raises:
         KeyMaterialError: The file is missing or no keystore V3, or the password is wrong.
     """
+    from eth_account import Account
+
     fields = _read(path)
     try:
         secret = bytes(Account.decrypt(fields, password))

@@ -17,7 +17,6 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from eth_account import Account
 from eth_hash.auto import keccak
 
 from omnilytics.chain.connection import Chain, RawReceipt, RefusedError
@@ -347,6 +346,8 @@ def signed_transaction(
 
     `fees_wei` is (max fee, priority fee) per gas, by default what the chain proposes.
     """
+    from eth_account import Account  # takes longer than all the rest of a command's start
+
     max_fee_wei, priority_fee_wei = fees_wei or chain.fees_wei()
     fields: dict[str, Any] = {
         "type": 2,

@@ -160,6 +160,10 @@ class HeldPackage(Protocol):
         """The clear part."""
         ...
 
+    def verify(self) -> HeldPackage:
+        """Return this package; raises ConfigError where it is not what was stored."""
+        ...
+
     def share(self, length: int) -> ElementReader:
         """Return the share, of so many elements."""
         ...

@@ -18,6 +18,7 @@ _SAMPLES = {
     "chain.market": "0x0000000000000000000000000000000000000000",
     "chain.chain_id": 1,
     "http.trusted_proxies": ["10.0.0.0/8"],
+    "words.ray_address": "head.example:6379",
     "storage.database_url": "postgresql+psycopg://omnilytics@/omnilytics",
 }
 """What a setting without a default may look like."""

@@ -93,6 +93,7 @@ def run_server(settings: ServerSettings) -> int:
         warming.start()
         parts = assemble(settings)
         stack.callback(parts.node.repository.close)
+        stack.callback(parts.node.words.close)
         stack.callback(parts.watch.stop)
         warming.join()
         return asyncio.run(_Process(parts, public, private, started).run())
@@ -137,6 +138,7 @@ def assemble(settings: ServerSettings) -> Parts:
         connect=peers.connect,
         meter=meter,
         policy=settings.policy.policy(),
+        words=settings.words.executor(),
     )
     watch = ChainWatch(
         chain,

@@ -22,6 +22,7 @@ from omnilytics.wire.task_specification import ETHER_TOKEN
 
 if TYPE_CHECKING:
     from omnilytics.api.limits import Limits
+    from omnilytics.protocol.word_jobs import WordExecutor
     from omnilytics.roles.server.policy import ServerPolicy
     from omnilytics.service.connections import ConnectionLimits
     from omnilytics.storage.retention import RetentionPolicy
@@ -56,6 +57,12 @@ def _proxy(text: str) -> str:
         raise ValueError("a proxy is an IP address or network, such as 10.0.0.0/8") from None
 
 
+def _ray_address(text: str) -> str:
+    if text != "local" and not re.fullmatch(r"[^\s/:]+:[0-9]{1,5}", text):
+        raise ValueError("a Ray cluster is HOST:PORT, or local")
+    return text
+
+
 def _endpoint(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", text) or text.endswith("/"):
         raise ValueError("an endpoint is an http or https URL without a slash at its end")
@@ -65,6 +72,7 @@ def _endpoint(text: str) -> str:
 Amount = Annotated[Wei, BeforeValidator(_wei), Field(ge=0, lt=1 << 96)]
 Listen = Annotated[str, AfterValidator(_listen), Field(max_length=300)]
 Proxy = Annotated[str, AfterValidator(_proxy), Field(max_length=64)]
+RayAddress = Annotated[str, AfterValidator(_ray_address), Field(max_length=300)]
 Endpoint = Annotated[str, AfterValidator(_endpoint), Field(max_length=MAX_ENDPOINT_BYTES)]
 
 
@@ -179,6 +187,39 @@ class HttpSection(Section):
             per_address=self.connections_per_address,
             exempt=self.trusted_proxies,
         )
+
+
+class WordsSection(Section):
+    """Where the words of a round are computed."""
+
+    workers: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="Processes that compute words; 1: the server itself; 0: one less than the "
+        "cores it may use.",
+    )
+    ray_address: RayAddress | None = Field(
+        default=None,
+        description="HOST:PORT of a Ray cluster that computes words in place of own processes, or "
+        "local to start one here; needs omnilytics[ray] and server.data at the same path on all.",
+    )
+
+    def executor(self) -> WordExecutor:
+        """Return what computes words; its processes start when they are needed.
+
+        Raises:
+            ConfigError: The Ray cluster does not answer, or Ray is not installed.
+        """
+        from omnilytics.protocol.word_jobs import InlineWords
+        from omnilytics.service.word_pool import PoolWords, default_workers
+
+        if self.ray_address is not None:
+            from omnilytics.service.word_cluster import ClusterWords
+
+            return ClusterWords(self.ray_address, self.workers or default_workers())
+        workers = self.workers or default_workers()
+        return InlineWords() if workers == 1 else PoolWords(workers)
 
 
 class RoundsSection(Section):
@@ -323,6 +364,7 @@ class ServerSettings(Settings):
     storage: StorageSection = StorageSection()
     http: HttpSection = HttpSection()
     rounds: RoundsSection = RoundsSection()
+    words: WordsSection = WordsSection()
     policy: PolicySection = PolicySection()
     retention: RetentionSection = RetentionSection()
     operations: OperationsSection = OperationsSection()

@@ -82,6 +82,18 @@ class ContentFiles:
             raise ConfigError("a stored file is damaged", file=self.path(name))
         return content
 
+    def part(self, name: Hash32, first: int, count: int) -> tuple[int, bytes] | None:
+        """Return how many bytes the content has and up to `count` of them, or None.
+
+        Not guaranteed: that the file is what was stored; whoever has all parts compares the hash.
+        """
+        try:
+            with self.path(name).open("rb", buffering=0) as file:
+                descriptor = file.fileno()
+                return os.fstat(descriptor).st_size, os.pread(descriptor, count, first)
+        except FileNotFoundError:
+            return None
+
     def has(self, name: Hash32) -> bool:
         """Tell whether there is a file of this name; `get` checks its content."""
         return self.path(name).exists()
@@ -116,11 +128,12 @@ class ContentFiles:
         """Return how much room the disk has for this user."""
         return shutil.disk_usage(self.folder).free
 
-    def take(self, draft: Path, name: Hash32) -> None:
-        """Give a draft that is on disk its name."""
+    def take(self, draft: Path, descriptor: int, name: Hash32) -> None:
+        """Flush a draft that was written and give it its name, unless the content is here."""
         path = self.path(name)
         self._make_shard(path.parent)
         if not (path.exists() and _hash_of(path) == name):
+            os.fsync(descriptor)
             draft.replace(path)  # a damaged file is written again
         # Also for a file that was there: who wrote it may not have come this far yet.
         sync_folder(path.parent)
@@ -165,8 +178,7 @@ class Draft:
         name = Hash32(self._digest.digest())
         with disk_errors(self._files.folder):
             self._file.flush()
-            os.fsync(self._file.fileno())
-            self._files.take(self._path, name)
+            self._files.take(self._path, self._file.fileno(), name)
         return name
 
     def drop(self) -> None:

@@ -46,6 +46,10 @@ class StoredPackage:
     def __repr__(self) -> str:
         return f"StoredPackage({self._name.hex()})"
 
+    def __reduce__(self) -> tuple[type[StoredPackage], tuple[ContentFiles, Hash32]]:
+        """Go to other processes as a name, without blind and seed, to be read again there."""
+        return StoredPackage, (self._files, self._name)
+
     @property
     def header(self) -> PackageHeader:
         """The clear part."""

@@ -321,6 +321,20 @@ class Repository:
         assert kept is not None
         return kept
 
+    def held_part(
+        self,
+        task: TaskId,
+        round_number: Round,
+        server: int,
+        owner: Address,
+        *,
+        first: int,
+        count: int,
+    ) -> tuple[int, bytes] | None:
+        """Return the size of the package kept for `server` and up to `count` of its bytes."""
+        name = self._held_name(task, round_number, server, owner)
+        return None if name is None else self.files.part(name, first, count)
+
     def held(self, task: TaskId, round_number: Round, server: int, owner: Address) -> bytes | None:
         """Return the sealed package kept for `server`, if any."""
         name = self._held_name(task, round_number, server, owner)
@@ -388,11 +402,16 @@ class Repository:
 
     def published(self, name: Hash32) -> bytes | None:
         """Return published content; shares, which are files too, are never returned."""
+        return self.files.get(name) if self._is_published(name) else None
+
+    def published_part(self, name: Hash32, *, first: int, count: int) -> tuple[int, bytes] | None:
+        """Return the size of published content and up to `count` of its bytes."""
+        return self.files.part(name, first, count) if self._is_published(name) else None
+
+    def _is_published(self, name: Hash32) -> bool:
         query = select(schema.published).where(schema.published.c.content == name)
         with self.database.reading() as connection:
-            if connection.execute(query).one_or_none() is None:
-                return None
-        return self.files.get(name)
+            return connection.execute(query).one_or_none() is not None
 
     def _held_name(
         self, task: TaskId, round_number: Round, server: int, owner: Address

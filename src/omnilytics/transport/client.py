@@ -19,7 +19,13 @@ from omnilytics.foundation.errors import MalformedError, PeerError
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId, show_address
 from omnilytics.transport.consents import CONSENTS_PATH, decode_consent
 from omnilytics.transport.meter import Meter
-from omnilytics.transport.parts import CONTENT_RANGE, Part, read_content_range
+from omnilytics.transport.parts import (
+    ANSWER_PART_BYTES,
+    CONTENT_RANGE,
+    RANGE,
+    Part,
+    read_content_range,
+)
 from omnilytics.transport.retries import (
     PARTS_ABOVE_BYTES,
     Answer,
@@ -39,6 +45,10 @@ Sign = Callable[[], dict[str, str]]
 MEDIA_TYPE = "application/vnd.omnilytics.v1+cbor"
 HPKE_PATH = "/v1/hpke-config"
 MAX_RESPONSE_BYTES = 256 << 20
+MAX_BLOB_BYTES = 1 << 30
+"""As large as an artefact may be."""
+MAX_HELD_BYTES = 3 << 30
+"""More than the 4,096 chunks of a sealed package."""
 MAX_CALL_SECONDS = 120.0
 RESIGN_SECONDS = 100.0
 
@@ -79,8 +89,9 @@ class ServerClient:
         await self._call("publish", "PUT", path, content, headers)
 
     async def blob(self, phase: str, content_hash: Hash32) -> bytes:
-        """Fetch published content by hash; the caller checks the hash."""
-        return await self._call(phase, "GET", f"/v1/blobs/{content_hash.hex()}")
+        """Fetch published content by hash, in parts; the caller checks the hash."""
+        path = f"/v1/blobs/{content_hash.hex()}"
+        return await self._download(phase, path, max_bytes=MAX_BLOB_BYTES)
 
     async def put_package(
         self,
@@ -108,8 +119,9 @@ class ServerClient:
     async def get_held(
         self, task: TaskId, round_number: Round, server: int, owner: Address
     ) -> bytes:
-        """Fetch a sealed package that was left for `server`."""
-        return await self._call("servers", "GET", held_path(task, round_number, server, owner))
+        """Fetch a sealed package that was left for `server`, in parts."""
+        path = held_path(task, round_number, server, owner)
+        return await self._download("servers", path, max_bytes=MAX_HELD_BYTES)
 
     async def post_certificate(self, task: TaskId, round_number: Round, body: bytes) -> None:
         """Publish an owner's certificate."""
@@ -171,6 +183,39 @@ class ServerClient:
         if answer.status >= 400:
             raise answer.refusal(self.endpoint)
         return read_content_range(answer.headers.get(CONTENT_RANGE, "")), answer.content
+
+    async def _download(self, phase: str, path: str, *, max_bytes: int) -> bytes:
+        """Fetch content part by part; go on where a connection breaks after the first part.
+
+        Raises:
+            PeerError: The server refused, does not answer, or its parts do not fit one another.
+        """
+        answer = await self._asked_part(phase, path, 0)
+        if answer.status == 200:
+            return answer.content
+        content, total = bytearray(), max_bytes
+        while True:
+            part = read_content_range(answer.headers.get(CONTENT_RANGE, ""))
+            fits = part.first == len(content) and part.length == len(answer.content)
+            is_full = part.is_final or part.length == ANSWER_PART_BYTES
+            same = part.total == total if content else part.total <= max_bytes
+            if not (answer.status == 206 and fits and is_full and same):
+                raise PeerError(
+                    "parts of an answer do not fit", got=str(part), endpoint=self.endpoint
+                )
+            content += answer.content
+            if part.is_final:
+                return bytes(content)
+            total = part.total
+            first = len(content)
+            answer = await patiently(lambda first=first: self._asked_part(phase, path, first))  # type: ignore[misc]
+
+    async def _asked_part(self, phase: str, path: str, first: int) -> Answer:
+        asked = {RANGE: f"bytes={first}-{first + ANSWER_PART_BYTES - 1}"}
+        answer = await self._exchange(phase, "GET", path, headers=asked)
+        if answer.status >= 400:
+            raise answer.refusal(self.endpoint)
+        return answer
 
     async def _upload(self, path: str, body: bytes | memoryview, sign: Sign) -> bytes:
         """Send a body whole or, where it is large, in parts; take up what broke off."""

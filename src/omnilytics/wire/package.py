@@ -84,6 +84,10 @@ class Opening(Record):
     )
     content: Annotated[bytes, Field(strict=True, repr=False)] = b""
 
+    def verify(self) -> Opening:
+        """Return this opening: what is in memory needs no comparison with what was stored."""
+        return self
+
     def share(self, length: int) -> Share:
         """Return the share, of so many elements; raises MalformedError for another form."""
         if self.seed is not None:

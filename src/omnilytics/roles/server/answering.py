@@ -15,6 +15,7 @@ from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.locks import agreed_value, lock_seed
 from omnilytics.protocol.package import HeldPackage, compute_word, opening_matches
 from omnilytics.protocol.settlement import SealedRound, judge
+from omnilytics.protocol.word_jobs import WordRound, round_challenge
 from omnilytics.protocol.words import (
     find_two_words,
     sign_words,
@@ -58,7 +59,7 @@ class Answering:
         manifest = await self._sealing.fetch_manifest(view, state)
         if manifest is None:
             return None
-        challenge = await asyncio.to_thread(Challenge, view.parameters.statement, seed)
+        challenge = await asyncio.to_thread(round_challenge, view.parameters.statement, seed)
         sealed = SealedRound(
             context=round_context(self._node.market, view.task, state.round),
             parameters=view.parameters,
@@ -167,11 +168,9 @@ class Answering:
         return self._publish_words(view, state, entry)
 
     def compute_words(self, sealed: SealedRound, packages: Iterable[HeldPackage]) -> list[Hash32]:
-        """Return this server's packed word for each package, one after the other."""
-        return [
-            compute_word(package, sealed.parameters, sealed.context, sealed.challenge)
-            for package in packages
-        ]
+        """Return this server's packed word for each package."""
+        work = WordRound(parameters=sealed.parameters, context=sealed.context, seed=sealed.seed)
+        return self._node.words.words(work, packages)
 
     async def _has_package(
         self, view: TaskView, state: RoundRecord, certificate: Certificate
@@ -185,11 +184,11 @@ class Answering:
     def _package(
         self, view: TaskView, state: RoundRecord, certificate: Certificate
     ) -> StoredPackage:
-        """Return a stored package that is what was stored."""
+        """Return a stored package; whoever computes its word compares it with what was stored."""
         place = (view.task, state.round, certificate.owner, certificate.commitment)
         package = self._node.repository.stored_package(*place)
         assert package is not None
-        return package.verify()
+        return package
 
     def _opening(
         self, view: TaskView, state: RoundRecord, certificate: Certificate

@@ -14,6 +14,7 @@ from omnilytics.chain.writer import MarketWriter
 from omnilytics.foundation.errors import OmniLyticsError, VerificationError
 from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.protocol.certificate import merge_certificates
+from omnilytics.protocol.word_jobs import InlineWords, WordExecutor
 from omnilytics.roles.server import board
 from omnilytics.roles.server.policy import ServerPolicy
 from omnilytics.roles.task_view import (
@@ -47,6 +48,7 @@ class ServerNode:
     connect: Connect
     meter: Meter = field(default_factory=Meter)
     policy: ServerPolicy = field(default_factory=ServerPolicy)
+    words: WordExecutor = field(default_factory=InlineWords)
     _views: dict[TaskId, TaskView] = field(default_factory=dict)
 
     @property

@@ -76,6 +76,25 @@ class Server:
         """Return published content by its hash."""
         return self.node.repository.published(name)
 
+    def blob_part(self, name: Hash32, *, first: int, count: int) -> tuple[int, bytes] | None:
+        """Return how many bytes published content has, and up to `count` of them."""
+        return self.node.repository.published_part(name, first=first, count=count)
+
+    def held_part(
+        self,
+        task: TaskId,
+        round_number: Round,
+        server: int,
+        owner: Address,
+        *,
+        first: int,
+        count: int,
+    ) -> tuple[int, bytes] | None:
+        """Return the size of the package kept for another server, and up to `count` bytes."""
+        return self.node.repository.held_part(
+            task, round_number, server, owner, first=first, count=count
+        )
+
     def held_package(
         self, task: TaskId, round_number: Round, server: int, owner: Address
     ) -> bytes | None:
