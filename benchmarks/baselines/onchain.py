@@ -14,10 +14,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from fitting import Fit, fit
 from onchain_market import LANES, Cost, measure_round
 
-from omnilytics.benchmark import gas
+from omnilytics.benchmark.gas import gas
 from omnilytics.demo.result import machine
 
 ROOT = Path(__file__).parents[2]
@@ -177,7 +178,7 @@ def plot(costs: Sequence[Cost], fits: dict[int, Fit], ours: dict[int, int], path
     owners = COMPARED_OWNERS[0]
     figure, panel = pyplot.subplots(figsize=(7, 4))
     largest = MODELS["ResNet-20"] * PAPERS_COMPONENTS
-    ends = (DIMENSIONS[0], DIMENSIONS[-1], largest)
+    sizes = [int(size) for size in np.geomspace(DIMENSIONS[0], largest, 60)]
     for lanes, colour in zip(LANES, ("tab:red", "tab:orange"), strict=True):
         found = [cost for cost in costs if (cost.lanes, cost.owners) == (lanes, owners)]
         label = f"everything on chain, {lanes} a word"
@@ -188,8 +189,8 @@ def plot(costs: Sequence[Cost], fits: dict[int, Fit], ours: dict[int, int], path
             color=colour,
             label=f"{label}: measured",
         )
-        curve = [fits[lanes].at(dimension, owners) for dimension in ends]
-        panel.plot(ends, curve, "--", color=colour, label=f"{label}: fit")
+        curve = [fits[lanes].at(dimension, owners) for dimension in sizes]
+        panel.plot(sizes, curve, "--", color=colour, label=f"{label}: fit")
     panel.axhline(ours[owners], color="tab:blue", label="OmniLytics: a round, any D (measured)")
     panel.set(xscale="log", yscale="log", xlabel="entries of a vector", ylabel="gas of a round")
     panel.set_title(f"{owners} owners", fontsize=10)
