@@ -8,7 +8,7 @@ MARKET := src/omnilytics/chain/artefacts/Market.json
 ANVIL := 1.7.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core attacks test-slow test-processes test-long coverage campaign analyse devnet-tools fuzz lint types bench bench-load clean
+.PHONY: help setup demo test test-core attacks test-slow test-processes test-long coverage campaign analyse devnet-tools fuzz lint types bench bench-load experiments clean
 
 help:
 	@echo "make demo       train a model through a market in one process (first run installs)"
@@ -27,6 +27,7 @@ help:
 	@echo "make types      strict type checks"
 	@echo "make bench      measure all work of a round; a minute (ARGS='--large --write')"
 	@echo "make bench-load send one server process 200 submissions (needs anvil)"
+	@echo "make experiments  the papers' experiments and the baselines, a quarter of an hour (ARGS=--quick: minutes)"
 	@echo "make clean      remove what was built, keep the environment"
 
 setup: $(MARKET)
@@ -110,6 +111,12 @@ bench: setup
 
 bench-load: setup devnet-tools
 	@$(BIN)/python benchmarks/load.py $(ARGS)
+
+experiments: setup
+	@echo "experiments: accuracy with malicious owners (rows that are there are kept; ARGS=--fresh), baselines"
+	@$(BIN)/python benchmarks/experiments/accuracy.py $(ARGS)
+	@$(BIN)/python benchmarks/baselines/onchain.py
+	@$(BIN)/python benchmarks/overhead.py
 
 clean:
 	rm -rf dist omnilytics-demo $(MARKET) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,8 +1,9 @@
 """Data for a market in one process: a model owner's sample, a test set, and owners' shards.
 
-Real data that scikit-learn carries, so nothing is downloaded. The split and the batches follow
-from public seeds: a plain training run can use exactly the batches of a market run. These seeds
-are no secrets; secret randomness never comes from here.
+Real data that scikit-learn carries, or MNIST and CIFAR-10 from their published files
+(`standard_files`), so nothing is downloaded. The split and the batches follow from public seeds: a
+plain training run can use exactly the batches of a market run. These seeds are no secrets; secret
+randomness never comes from here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,8 @@ _TEST_FRACTION = 0.2
 _SAMPLE_FRACTION = 0.12
 _SMALLEST_SHARD = 4
 
-Raw = tuple[NDArray[np.float64], NDArray[np.int64]]
+Reals = NDArray[np.float64] | NDArray[np.float32]
+Rows = NDArray[np.int64]
 
 
 class Layout(StrEnum):
@@ -79,36 +82,57 @@ class MarketData:
     shards: tuple[Batch, ...]
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A data set as it is kept: inputs of any scale, and labels.
+
+    Attributes:
+        inputs: (n, *input_shape).
+        labels: Classes, (n,).
+        tests: How many of the last samples are its own test set; 0 where it has none.
+    """
+
+    inputs: Reals
+    labels: NDArray[np.int64]
+    tests: int = 0
+
+
 def load_market_data(
-    name: str, *, owners: int, seed: int, layout: Layout = Layout.OWN
+    name: str,
+    *,
+    owners: int,
+    seed: int,
+    layout: Layout = Layout.OWN,
+    folder: Path | None = None,
 ) -> MarketData:
     """Return a data set split for a market, the same for the same arguments.
 
     Inputs are standardised with the mean and deviation of the model owner's sample, which is
-    what a task could publish without seeing anyone's data.
+    what a task could publish without seeing anyone's data. A data set with a test set of its own
+    keeps it; of others a fifth becomes one.
 
     Args:
-        name: "digits" (1, 8, 8; 10 classes) or "breast-cancer" (30,; 2 classes).
+        name: "digits" (1, 8, 8; 10 classes) or "breast-cancer" (30,; 2 classes); with a folder
+            "mnist" (1, 28, 28; 10 classes) or "cifar10" (3, 32, 32; 10 classes).
         owners: Number of shards, at least 1.
         seed: Public seed of the split.
         layout: How every sample is given.
+        folder: Where the published files of MNIST or CIFAR-10 are.
 
     Raises:
-        ConfigError: If the data set is unknown, is not of images whose rows are asked for, or is
-            too small for so many owners.
+        ConfigError: If the data set is unknown or its files are missing or damaged, is not of
+            images whose rows are asked for, or is too small for so many owners.
     """
-    if name not in _LOADERS:
-        raise ConfigError("unknown data set", got=name, want=" or ".join(sorted(_LOADERS)))
-    raw, labels = _LOADERS[name]()
-    order = np.random.default_rng([seed, 0]).permutation(len(labels))
-    test, sample, rest = np.split(order, _cuts(len(labels)))
+    source = _source(name, folder)
+    labels = source.labels
+    test, sample, rest = _split(len(labels), source.tests, seed)
     if owners < 1 or len(rest) // owners < _SMALLEST_SHARD:
         raise ConfigError(
             f"data set {name} cannot be split among so many owners",
             got=owners,
             want=f"1 to {len(rest) // _SMALLEST_SHARD}",
         )
-    whole = Batch(_laid_out(name, _standardise(raw, sample), layout), labels)
+    whole = Batch(_laid_out(name, _standardise(source.inputs, sample), layout), labels)
     return MarketData(
         name=name,
         input_shape=whole.inputs.shape[1:],
@@ -133,17 +157,23 @@ def owner_batch(shard: Batch, *, owner: int, round_number: int, size: int, seed:
     return shard.take(draw.choice(len(shard), size=min(size, len(shard)), replace=False))
 
 
-def _cuts(count: int) -> list[int]:
-    test = round(_TEST_FRACTION * count)
-    return [test, test + round(_SAMPLE_FRACTION * count)]
+def _split(count: int, tests: int, seed: int) -> tuple[Rows, Rows, Rows]:
+    """Return which samples are for tests, the model owner's, and the data owners'."""
+    order = np.random.default_rng([seed, 0]).permutation(count - tests).astype(np.int64)
+    own = round(_TEST_FRACTION * len(order)) if not tests else 0
+    test, sample, rest = np.split(order, [own, own + round(_SAMPLE_FRACTION * len(order))])
+    return (np.arange(count - tests, count) if tests else test), sample, rest
 
 
-def _standardise(raw: NDArray[np.float64], sample: NDArray[np.int64]) -> NDArray[np.float32]:
+def _standardise(raw: Reals, sample: Rows) -> NDArray[np.float32]:
     # Images have one scale for all pixels (some are constant); table columns one each.
     axes = (0,) if raw.ndim == 2 else None
-    mean, deviation = raw[sample].mean(axis=axes), raw[sample].std(axis=axes)
-    standard: NDArray[np.float64] = (raw - mean) / deviation
-    return standard.astype(np.float32)
+    part = raw[sample].astype(np.float64)
+    # In the type of the data: float64 for all of CIFAR-10 would be 1.5 GB.
+    mean = part.mean(axis=axes).astype(raw.dtype)
+    deviation = part.std(axis=axes).astype(raw.dtype)
+    standard: NDArray[Any] = (raw - mean) / deviation
+    return standard.astype(np.float32, copy=False)
 
 
 def _laid_out(name: str, inputs: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
@@ -155,19 +185,58 @@ def _laid_out(name: str, inputs: NDArray[np.float32], layout: Layout) -> NDArray
     return inputs.reshape(len(inputs), -1) if layout is Layout.FLAT else inputs
 
 
-def _digits() -> Raw:
+def _source(name: str, folder: Path | None) -> _Source:
+    if name in _LOADERS:
+        return _LOADERS[name]()
+    if name not in FILE_DATASET_NAMES:
+        known = (*DATASET_NAMES, *FILE_DATASET_NAMES)
+        raise ConfigError("unknown data set", got=name, want=" or ".join(known))
+    if folder is None:
+        raise ConfigError(
+            f"{name} is read from its published files",
+            got="no folder",
+            hint="name the folder that has them; nothing is downloaded",
+        )
+    return _from_files(name, folder)
+
+
+def _from_files(name: str, folder: Path) -> _Source:
+    from omnilytics.learning import standard_files
+
+    read = {"mnist": standard_files.mnist_files, "cifar10": standard_files.cifar10_files}[name]
+    train, test = read(folder, "train"), read(folder, "test")
+    if train.inputs.shape[1:] != test.inputs.shape[1:]:
+        raise ConfigError(
+            "the test set has images of another size",
+            got=test.inputs.shape[1:],
+            want=train.inputs.shape[1:],
+        )
+    return _Source(
+        np.concatenate([train.inputs, test.inputs]),
+        np.concatenate([train.labels, test.labels]).astype(np.int64, copy=False),
+        tests=len(test),
+    )
+
+
+def _digits() -> _Source:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    return bunch.images[:, None, :, :], bunch.target.astype(np.int64)
+    return _Source(bunch.images[:, None, :, :], bunch.target.astype(np.int64))
 
 
-def _breast_cancer() -> Raw:
+def _breast_cancer() -> _Source:
     from sklearn.datasets import load_breast_cancer
 
     bunch = load_breast_cancer()
-    return bunch.data, bunch.target.astype(np.int64)
+    return _Source(bunch.data, bunch.target.astype(np.int64))
 
 
-_LOADERS: dict[str, Callable[[], Raw]] = {"digits": _digits, "breast-cancer": _breast_cancer}
+_LOADERS: dict[str, Callable[[], _Source]] = {
+    "digits": _digits,
+    "breast-cancer": _breast_cancer,
+}
 DATASET_NAMES = tuple(sorted(_LOADERS))
+"""What scikit-learn carries."""
+FILE_DATASET_NAMES = ("cifar10", "mnist")
+"""What is read from a folder."""
