@@ -30,7 +30,7 @@ from omnilytics.roles.data_owner import DataOwner
 from omnilytics.roles.data_owner.delivery import LEAST_CALL_SECONDS, call_seconds
 from omnilytics.roles.server import board, releasing
 from omnilytics.roles.task_view import TaskView
-from omnilytics.transport import hpke
+from omnilytics.transport import client, hpke
 from omnilytics.transport.hpke import HpkeKey, seal_package
 from omnilytics.transport.sealed_files import Sealed
 from omnilytics.wire.envelope import decode_signed
@@ -316,7 +316,8 @@ def test_only_the_model_owner_gets_shares_of_the_sum(tmp_path: Path) -> None:
 def test_a_sum_is_released_in_parts_of_one_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(releasing, "ANSWER_PART_BYTES", 700)
+    for module in (releasing, client):
+        monkeypatch.setattr(module, "ANSWER_PART_BYTES", 700)
     made = []
     seal = hpke.seal_aggregate
 

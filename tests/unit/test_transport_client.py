@@ -173,21 +173,26 @@ async def fetch_aggregate(
     return out.getvalue()
 
 
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "ANSWER_PART_BYTES", 1_000)
+    monkeypatch.setattr("omnilytics.transport.retries.FIRST_WAIT_SECONDS", 0.001)
+
+
 def in_parts(server: _InParts, most: int = 20_000) -> bytes:
     sign = lambda body: {HEADER: body.hex()}  # noqa: E731
     found: bytes = call(server, lambda s: fetch_aggregate(s, sign, most))
     return found
 
 
-def test_an_aggregate_is_fetched_in_parts_and_goes_on_where_it_broke_off(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("omnilytics.transport.retries.FIRST_WAIT_SECONDS", 0.001)
+@pytest.mark.usefixtures("small_parts")
+def test_an_aggregate_is_fetched_in_parts_and_goes_on_where_it_broke_off() -> None:
     server = _InParts()
     assert in_parts(server) == WHOLE
     assert server.firsts == [0, 0, 1_000, 2_000, 3_000, 3_000, *range(4_000, 10_240, 1_000)]
 
 
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -197,10 +202,7 @@ def test_an_aggregate_is_fetched_in_parts_and_goes_on_where_it_broke_off(
         {"0": "bytes 0-999/20001"},  # more than is taken
     ],
 )
-def test_parts_that_do_not_fit_are_refused(
-    changes: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("omnilytics.transport.retries.FIRST_WAIT_SECONDS", 0.001)
+def test_parts_that_do_not_fit_are_refused(changes: dict[str, str]) -> None:
     with pytest.raises(PeerError, match="do not fit"):
         in_parts(_InParts(**changes))
 
@@ -261,6 +263,11 @@ def test_a_server_that_trickles_content_is_refused() -> None:
 
     with pytest.raises(PeerError, match="do not fit"):
         call(one_byte, blob)
+
+
+def test_a_server_that_trickles_is_refused() -> None:
+    with pytest.raises(PeerError, match="do not fit"):  # 1,000 bytes where 4 MiB are due
+        in_parts(_InParts())
 
 
 @pytest.mark.parametrize("range_", ["", "bytes 0-99", "bytes 5-4/10240", "words 0-9/10"])
