@@ -42,7 +42,7 @@ from omnilytics.validity.evaluate import ElementReader
 from omnilytics.validity.statement import Statement
 from omnilytics.wire.eip712 import Domain
 from omnilytics.wire.package import Opening, SealedPackage, SealedView
-from omnilytics.wire.signatures import SigningKey
+from omnilytics.wire.signatures import SigningKey, recover_address
 from omnilytics.wire.task_specification import Admission
 
 MAX_DIMENSION = 50_000_000
@@ -147,6 +147,14 @@ class Parties:
         return [self.seal(opening) for opening in self.build(self.quantise(self.vector()), key)]
 
     # What a server does.
+
+    def forget_signers(self) -> None:
+        """Forget whose signatures were checked, which this process remembers for all parties.
+
+        A server sees a package's signature for the first time; and it checks what another server,
+        another process in a market, has checked already.
+        """
+        recover_address.cache_clear()
 
     def receive(self, sealed: SealedView, write: Callable[[bytes], object]) -> None:
         """Check a package's clear part, open it, and check and write it piece by piece.
