@@ -148,6 +148,14 @@ class Parties:
 
     # What a server does.
 
+    def forget_signers(self) -> None:
+        """Forget whose signatures were checked, which this process remembers for all parties.
+
+        A server sees a package's signature for the first time; and it checks what another server,
+        another process in a market, has checked already.
+        """
+        recover_address.cache_clear()
+
     def receive(self, sealed: SealedView, write: Callable[[bytes], object]) -> None:
         """Check a package's clear part, open it, and check and write it piece by piece.
 

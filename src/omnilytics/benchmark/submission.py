@@ -51,6 +51,7 @@ def check(dimensions: list[int], *, servers: int, repeats: int) -> list[dict[str
 
 def check_submission(parties: Parties, body: bytes, challenge: Challenge) -> Hash32:
     """Open a package, check it against the commitment, keep it in memory, compute the word."""
+    parties.forget_signers()
     kept: list[bytes] = []
     sealed = read_sealed(body, max_bytes=parties.parameters.package_bytes)
     parties.receive(sealed, kept.append)

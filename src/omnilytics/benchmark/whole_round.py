@@ -6,7 +6,8 @@ files, so memory does not grow with the number of owners.
 
 Not included: the chain, the network, databases, the votes of servers on seals, seeds and finals
 (three signatures each), certificates of absent servers, and faults. All parties work one after the
-other.
+other. A server remembers the signatures that it checked; here each begins each of receiving,
+checking the manifest and judging without.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class WholeRound:
         for key in parties.new_keys(parties.parameters.max_owners):
             self._protect(key)
         for server in servers:
+            parties.forget_signers()
             for owner in self._headers:
                 self._receive(server, owner)
         manifest = self._manifest()
@@ -154,6 +156,7 @@ class WholeRound:
         ]
         manifest = build_manifest(context.task, context.round, certificates)
         for _ in parameters.servers:
+            self._parties.forget_signers()
             with self.phases.phase("check manifest", "server"):
                 check_manifest(
                     manifest,
@@ -201,6 +204,7 @@ class WholeRound:
         first = self._parties.parameters.servers[0]
         transcript, _ = build_transcript(rounds[first], words, [], {}, _FIRST)
         for server, sealed in rounds.items():
+            self._parties.forget_signers()
             with self.phases.phase("judge", "server"):
                 resolution = check_transcript(transcript, sealed, {}, _FIRST)
             with self.phases.phase("sign settlement", "server"):
