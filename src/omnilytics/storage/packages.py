@@ -110,10 +110,13 @@ class FileShare:
         if not 0 <= start <= start + count <= self._length:
             raise UsageError("beyond the share", got=(start, count), want=self._length)
         try:
-            with self._path.open("rb", buffering=0) as file:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
                 content = os.pread(
-                    file.fileno(), ELEMENT_BYTES * count, self._offset + ELEMENT_BYTES * start
+                    descriptor, ELEMENT_BYTES * count, self._offset + ELEMENT_BYTES * start
                 )
+            finally:
+                os.close(descriptor)
         except OSError:
             raise ConfigError("a stored package is damaged", file=self._path) from None
         if len(content) != ELEMENT_BYTES * count:
