@@ -24,6 +24,7 @@ def test_packages_read_twice_are_the_same_and_pass_their_servers() -> None:
     assert first == again
     assert first[1:4] == packages[1:4]
     assert packages[-1] == first[-1]
+    assert repr(packages) == "Packages(5, contents hidden)"
     for server, package in enumerate(first, start=1):
         check_package(package, server=server, parameters=world.parameters, context=world.context)
 

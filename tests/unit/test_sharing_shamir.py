@@ -183,3 +183,30 @@ def test_interpolation_refuses_impossible_points() -> None:
     for points in ((0, 1), (1, 1), (MODULUS, 2)):
         with pytest.raises(UsageError):
             weights_at_zero(points)
+
+
+def test_rows_are_of_what_is_shared_by_now() -> None:
+    dealer = Dealer(DEFAULT, 5, 2, _seeds(DEFAULT))
+    with pytest.raises(UsageError, match="beyond"):
+        dealer.rows(0, 1)
+    dealer.share_vector(_secret(5))
+    assert dealer.rows(0, 5).shape == (4, 5)
+    for start, stop in ((-1, 2), (0, 6)):
+        with pytest.raises(UsageError, match="beyond"):
+            dealer.rows(start, stop)
+
+
+def test_a_proof_is_restored_once_and_in_its_shape() -> None:
+    proof = np.zeros((4, 2 + 4), dtype=np.uint64)
+    dealer = Dealer(DEFAULT, 5, 2, _seeds(DEFAULT))
+    with pytest.raises(UsageError, match="once"):
+        dealer.restore_proof(proof)
+    dealer.share_vector(_secret(5))
+    with pytest.raises(UsageError, match="shape"):
+        dealer.restore_proof(proof[:3])
+    with pytest.raises(MalformedError, match="canonical"):
+        dealer.restore_proof(np.full_like(proof, MODULUS))
+    dealer.restore_proof(proof)
+    assert (dealer.rows(5, 11) == proof).all()
+    with pytest.raises(UsageError, match="once"):
+        dealer.restore_proof(proof)
