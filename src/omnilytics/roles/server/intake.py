@@ -97,18 +97,27 @@ class Intake:
         view, context, sealed = await self._sealed_package(task, round_number, owner, body)
         self._open_round(view, round_number)
         header = sealed.header
-        with node.repository.files.draft() as draft:
-            self.open_into(draft, sealed, view, context)
-            with node.repository.batch():  # durable before the receipt leaves
-                node.repository.claim_receipt(task, round_number, owner, header.commitment)
-                self._keep(draft, header)
+        place = (task, round_number, owner, header.commitment)
+        if node.repository.has_package(*place):  # a repeat, which takes no room on a full disk
+            self._open(sealed, view, context)
+            node.repository.claim_receipt(*place)
+        else:
+            with node.repository.files.draft() as draft:
+                self._open(sealed, view, context, draft)
+                with node.repository.batch():  # durable before the receipt leaves
+                    node.repository.claim_receipt(*place)
+                    self._keep(draft, header)
         receipt = Receipt(task=task, round=round_number, owner=owner, commitment=header.commitment)
         return node.sign(receipt).encode()
 
-    def open_into(
-        self, draft: Draft, sealed: SealedView, view: TaskView, context: RoundContext
+    def _open(
+        self,
+        sealed: SealedView,
+        view: TaskView,
+        context: RoundContext,
+        draft: Draft | None = None,
     ) -> None:
-        """Open a package for this server, whose clear part is checked, and write it to a draft.
+        """Open and check a package whose clear part is checked; write it to a draft, if any.
 
         Raises:
             VerificationError: It does not open, or is not what its owner committed to.
@@ -121,10 +130,12 @@ class Intake:
             parameters=view.parameters,
             context=context,
         )
-        draft.write(head.encode())
+        if draft is not None:
+            draft.write(head.encode())
         for piece in pieces:
             check.update(piece)
-            draft.write(piece)
+            if draft is not None:
+                draft.write(piece)
         check.finish()
 
     def keep_package(self, opening: Opening) -> None:
@@ -149,7 +160,7 @@ class Intake:
         if sealed.header.commitment != commitment:
             raise VerificationError("the package is of another submission")
         with self._node.repository.files.draft() as draft:
-            self.open_into(draft, sealed, view, context)
+            self._open(sealed, view, context, draft)
             self._keep(draft, sealed.header)
 
     async def hold_package(
