@@ -238,48 +238,47 @@ def _axpy_loop(factor, vector, out):  # type: ignore[no-untyped-def]
 # A limb sum grows by less than 2^34 an entry, so 2^28 entries stay below 2^62.
 
 
+@njit(_FOUR_WORDS(_WORD, _WORD), cache=True, nogil=True)
+def _limbs_of_product(a, b):  # type: ignore[no-untyped-def]
+    """Return what a * b adds to the four sums."""
+    a_low, a_high = a & _MASK, a >> _SHIFT
+    b_low, b_high = b & _MASK, b >> _SHIFT
+    low = a_low * b_low
+    # (2^32 - 1)^2 + 2 * (2^32 - 1) = 2^64 - 1: neither sum wraps.
+    cross = a_low * b_high + (low >> _SHIFT)
+    middle = a_high * b_low + (cross & _MASK)
+    high = a_high * b_high
+    carried = (high & _MASK) + (cross >> _SHIFT) + (middle >> _SHIFT)
+    return low & _MASK, middle & _MASK, carried, high >> _SHIFT
+
+
 @njit(_FOUR_WORDS(_IN, _IN), cache=True, nogil=True)
 def _inner_product_loop(left, right):  # type: ignore[no-untyped-def]
     sum0 = sum1 = sum2 = sum3 = _ZERO
     for i in range(left.size):
-        a_low, a_high = left[i] & _MASK, left[i] >> _SHIFT
-        b_low, b_high = right[i] & _MASK, right[i] >> _SHIFT
-        low = a_low * b_low
-        # (2^32 - 1)^2 + 2 * (2^32 - 1) = 2^64 - 1: neither sum wraps.
-        cross = a_low * b_high + (low >> _SHIFT)
-        middle = a_high * b_low + (cross & _MASK)
-        high = a_high * b_high
-        sum0 += low & _MASK
-        sum1 += middle & _MASK
-        sum2 += (high & _MASK) + (cross >> _SHIFT) + (middle >> _SHIFT)
-        sum3 += high >> _SHIFT
+        limb0, limb1, limb2, limb3 = _limbs_of_product(left[i], right[i])
+        sum0 += limb0
+        sum1 += limb1
+        sum2 += limb2
+        sum3 += limb3
     return sum0, sum1, sum2, sum3
 
 
 @njit(_EIGHT_WORDS(_IN, _IN, _IN), cache=True, nogil=True)
 def _two_inner_products_loop(left, other, right):  # type: ignore[no-untyped-def]
-    """Return the sums of left_i * right_i and of other_i * right_i, splitting right_i once."""
+    """Return the sums of left_i * right_i and of other_i * right_i, in one pass over right."""
     left0 = left1 = left2 = left3 = other0 = other1 = other2 = other3 = _ZERO
     for i in range(right.size):
-        b_low, b_high = right[i] & _MASK, right[i] >> _SHIFT
-        a_low, a_high = left[i] & _MASK, left[i] >> _SHIFT
-        low = a_low * b_low
-        cross = a_low * b_high + (low >> _SHIFT)
-        middle = a_high * b_low + (cross & _MASK)
-        high = a_high * b_high
-        left0 += low & _MASK
-        left1 += middle & _MASK
-        left2 += (high & _MASK) + (cross >> _SHIFT) + (middle >> _SHIFT)
-        left3 += high >> _SHIFT
-        a_low, a_high = other[i] & _MASK, other[i] >> _SHIFT
-        low = a_low * b_low
-        cross = a_low * b_high + (low >> _SHIFT)
-        middle = a_high * b_low + (cross & _MASK)
-        high = a_high * b_high
-        other0 += low & _MASK
-        other1 += middle & _MASK
-        other2 += (high & _MASK) + (cross >> _SHIFT) + (middle >> _SHIFT)
-        other3 += high >> _SHIFT
+        limb0, limb1, limb2, limb3 = _limbs_of_product(left[i], right[i])
+        left0 += limb0
+        left1 += limb1
+        left2 += limb2
+        left3 += limb3
+        limb0, limb1, limb2, limb3 = _limbs_of_product(other[i], right[i])
+        other0 += limb0
+        other1 += limb1
+        other2 += limb2
+        other3 += limb3
     return left0, left1, left2, left3, other0, other1, other2, other3
 
 
@@ -422,19 +421,12 @@ def _add_eight(sums, tables, word):  # type: ignore[no-untyped-def]
 def _coefficients_loop(words, tables, sums, out):  # type: ignore[no-untyped-def]
     """Write each entry's combined weight to `out`, at most _TABLE_BLOCK entries."""
     count = np.uint64(words.shape[0])  # unsigned indices: signed ones are tested for < 0
-    first, second = tables[:_EIGHT_TABLES], tables[_EIGHT_TABLES : 2 * _EIGHT_TABLES]
-    third, fourth = tables[2 * _EIGHT_TABLES : 3 * _EIGHT_TABLES], tables[3 * _EIGHT_TABLES :]
-    for i in range(_ZERO, count):  # eight tables at a time: more of them leave the cache
-        _store_lanes(sums, i << np.uint64(4), _add_eight(_no_pair(), first, words[i, 0]))
-    for i in range(_ZERO, count):
-        pair = _add_from(_no_pair(), sums, i << np.uint64(4))
-        _store_lanes(sums, i << np.uint64(4), _add_eight(pair, second, words[i, 1]))
-    for i in range(_ZERO, count):
-        pair = _add_from(_no_pair(), sums, i << np.uint64(4))
-        _store_lanes(sums, i << np.uint64(4), _add_eight(pair, third, words[i, 2]))
-    for i in range(_ZERO, count):
-        pair = _add_from(_no_pair(), sums, i << np.uint64(4))
-        _store_lanes(sums, i << np.uint64(4), _add_eight(pair, fourth, words[i, 3]))
+    sums[:] = 0
+    for eight in range(4):  # eight tables at a time: more of them leave the cache
+        part = tables[eight * _EIGHT_TABLES : (eight + 1) * _EIGHT_TABLES]
+        for i in range(_ZERO, count):
+            pair = _add_from(_no_pair(), sums, i << np.uint64(4))
+            _store_lanes(sums, i << np.uint64(4), _add_eight(pair, part, words[i, eight]))
     for i in range(_ZERO, count):
         low, high = sums[np.uint64(2) * i], sums[np.uint64(2) * i + np.uint64(1)]
         # |value| < 2^63 < p: one addition of p makes a negative canonical.
