@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import mmap
 import os
 import shutil
 import sys
@@ -27,6 +26,7 @@ import numpy as np
 from omnilytics.algebra.fixed_point import from_field
 from omnilytics.chain.connection import connect
 from omnilytics.chain.reader import MarketReader
+from omnilytics.foundation.mapping import mapped
 from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.protocol.context import RoundContext
@@ -201,10 +201,8 @@ async def _collect(
             client = ServerClient(view.endpoints[server - 1], http)
             limit = aggregate_bytes(dimension)
             await client.aggregate(view.task, number, sign, out, max_bytes=limit)
-        with answer.open("rb") as file:
-            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         binding = aggregate_binding(context, settled.accepted_root, server)
-        return ReleasedShare(content, hpke_key, binding, dimension)
+        return ReleasedShare(mapped(answer), hpke_key, binding, dimension)
 
     standing = [
         server for server in view.parameters.servers if settled.v_bitmap >> (server - 1) & 1

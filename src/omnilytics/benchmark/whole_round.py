@@ -12,7 +12,6 @@ checking the manifest and judging without.
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from omnilytics.algebra.fixed_point import IntegerVector
 from omnilytics.benchmark.parties import Parties
 from omnilytics.benchmark.phases import Phases
 from omnilytics.foundation.errors import VerificationError
+from omnilytics.foundation.mapping import mapped
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.certificate import build_manifest, check_manifest
 from omnilytics.protocol.settlement import (
@@ -126,7 +126,7 @@ class WholeRound:
         limit = parties.parameters.package_bytes
         with self._stores[server].draft() as draft:
             with phase("open, check, write", "server"):
-                parties.receive(read_sealed(_mapped(source), max_bytes=limit), draft.write)
+                parties.receive(read_sealed(mapped(source), max_bytes=limit), draft.write)
             with phase("flush to disk", "server"):
                 self._kept[server, owner] = draft.keep()
         source.unlink()
@@ -231,7 +231,7 @@ class WholeRound:
         root = self.transcript.accepted_root()
         with self.phases.phase("open, recover", "model owner"):
             released = [
-                self._parties.released(_mapped(answer), root, server)
+                self._parties.released(mapped(answer), root, server)
                 for server, answer in enumerate(answers, start=1)
             ]
             total = self._parties.recover_integers(released)
@@ -242,8 +242,3 @@ class WholeRound:
         """Server: take a package that it keeps, and compare it with its hash."""
         with self.phases.phase("verify kept package", "server"):
             return StoredPackage(self._stores[server], self._kept[server, owner]).verify()
-
-
-def _mapped(path: Path) -> memoryview:
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -13,7 +13,6 @@ then there is 503 for uploads in parts, and not for uploads in one request.
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnilytics.foundation.errors import ConflictError
+from omnilytics.foundation.mapping import mapped
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.storage.errors import StorageUnavailableError, disk_errors
 from omnilytics.storage.files import sync_folder
@@ -93,8 +93,7 @@ class Uploads:
         The file only grows while it is read, and lives on until it was read if it is dropped.
         """
         try:
-            with self._path(key).open("rb") as file:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return mapped(self._path(key))
         except (FileNotFoundError, ValueError):  # ValueError: it is empty
             return b""
 

@@ -7,7 +7,6 @@ alone.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from omnilytics.foundation.errors import ConfigError, MalformedError
+from omnilytics.foundation.mapping import mapped
 from omnilytics.foundation.units import Hash32
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package_builder import Packages
@@ -63,8 +63,7 @@ class SealedFile:
             MalformedError: The file is gone or empty.
         """
         try:
-            with self.path.open("rb") as file:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return mapped(self.path)
         except (OSError, ValueError):
             raise MalformedError("a sealed package is missing", got=self.path) from None
 

@@ -8,7 +8,6 @@ are checked against each other (protocol.md section 6.8).
 from __future__ import annotations
 
 import asyncio
-import mmap
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from omnilytics.foundation.errors import (
     PeerError,
     VerificationError,
 )
+from omnilytics.foundation.mapping import mapped
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Hash32, Round, TaskId
 from omnilytics.learning.carried import CarriedModel
@@ -326,9 +326,7 @@ class ModelOwner:
                     out,
                     max_bytes=aggregate_bytes(dimension),
                 )
-            with answer.open("rb") as file:
-                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            return ReleasedShare(memoryview(content), self.hpke_key, binding, dimension)
+            return ReleasedShare(mapped(answer), self.hpke_key, binding, dimension)
         except OmniLyticsError:
             return None
 
