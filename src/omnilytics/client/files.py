@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from omnilytics.foundation.errors import ConfigError
-from omnilytics.storage.files import sync_folder
+from omnilytics.storage.files import sync
 
 
 def write_file(path: Path, content: bytes | memoryview) -> None:
@@ -26,7 +26,7 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise ConfigError(
@@ -34,15 +34,6 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
             got=f"{path}: {error.strerror}",
             hint="make room or name another folder (client.data), then run it again",
         ) from None
-
-
-def flush_file(path: Path) -> None:
-    """Flush a file that was written by other means to the device."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_file(path: Path) -> bytes | None:
@@ -62,7 +53,7 @@ def private_folder(path: Path) -> Path:
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(folder.parent)
+        sync(folder.parent)
     return path
 
 

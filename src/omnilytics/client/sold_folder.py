@@ -16,6 +16,7 @@ from omnilytics.foundation.units import Round, TaskId
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.package_builder import Packages
 from omnilytics.roles.data_owner import Sent
+from omnilytics.storage.files import sync
 from omnilytics.transport.sealed_files import SealedFile
 from omnilytics.wire import cbor
 from omnilytics.wire.transcript import Certificate
@@ -41,7 +42,7 @@ class SoldFolder:
         assert isinstance(sent.packages, Packages)
         folder = self._round(sent.context.round)
         for number in range(1, len(sent.packages) + 1):
-            files.flush_file(folder / f"sealed-{number}")
+            sync(folder / f"sealed-{number}")
         files.write_file(folder / "vector", sent.vector.astype("<i8", copy=False).data)
         index = {
             "context": _plain(sent.context),

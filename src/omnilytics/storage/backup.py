@@ -36,7 +36,7 @@ from omnilytics.storage import schema
 from omnilytics.storage.database import MIGRATION_LOCK, Database, default_url
 from omnilytics.storage.errors import disk_errors
 from omnilytics.storage.file_guard import guarded
-from omnilytics.storage.files import ContentFiles, sync_folder
+from omnilytics.storage.files import ContentFiles, sync
 from omnilytics.storage.migration import REVISIONS, Schema, read_state, upgrade
 from omnilytics.storage.repository import Repository
 from omnilytics.storage.retention import file_names
@@ -87,10 +87,10 @@ def backup(repository: Repository, target: Path, *, now: int) -> BackupManifest:
         partial.chmod(0o700)
         with repository.database.snapshot() as connection:
             manifest = _write_backup(repository, connection, partial, now)
-        sync_folder(partial / "rows")
-        sync_folder(partial)
+        sync(partial / "rows")
+        sync(partial)
         partial.rename(target)
-        sync_folder(target.parent)
+        sync(target.parent)
     return manifest
 
 
@@ -204,7 +204,7 @@ def _copy_files(
             continue
         _write_file(folder / name.hex(), content)
         copied[name.hex()] = len(content)
-    sync_folder(folder)
+    sync(folder)
     return copied, lost
 
 

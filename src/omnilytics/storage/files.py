@@ -39,7 +39,7 @@ class ContentFiles:
     def __init__(self, folder: Path) -> None:
         with disk_errors(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            sync_folder(folder.parent)
+            sync(folder.parent)
         self.folder = folder
         self._flushed: set[Path] = set()
         self.sweep_leftovers()
@@ -65,12 +65,10 @@ class ContentFiles:
         finally:
             draft.drop()
 
-    def verify(self, name: Hash32) -> Path:
-        """Return where the content is; raises ConfigError where it is gone or damaged."""
-        path = self.path(name)
-        if not path.exists() or _hash_of(path) != name:
-            raise ConfigError("a stored file is damaged", file=path)
-        return path
+    def verify(self, name: Hash32) -> None:
+        """Raise ConfigError where the content is gone or damaged."""
+        if not self._is_whole(name):
+            raise ConfigError("a stored file is damaged", file=self.path(name))
 
     def get(self, name: Hash32) -> bytes | None:
         """Return the content, or None; raises ConfigError where the file no longer matches."""
@@ -88,9 +86,7 @@ class ContentFiles:
         Not guaranteed: that the file is what was stored; whoever has all parts compares the hash.
         """
         try:
-            with self.path(name).open("rb", buffering=0) as file:
-                descriptor = file.fileno()
-                return os.fstat(descriptor).st_size, os.pread(descriptor, count, first)
+            return read_part(self.path(name), first, count)
         except FileNotFoundError:
             return None
 
@@ -132,17 +128,21 @@ class ContentFiles:
         """Flush a draft that was written and give it its name, unless the content is here."""
         path = self.path(name)
         self._make_shard(path.parent)
-        if not (path.exists() and _hash_of(path) == name):
+        if not self._is_whole(name):
             os.fsync(descriptor)
             draft.replace(path)  # a damaged file is written again
         # Also for a file that was there: who wrote it may not have come this far yet.
-        sync_folder(path.parent)
+        sync(path.parent)
+
+    def _is_whole(self, name: Hash32) -> bool:
+        path = self.path(name)
+        return path.exists() and _hash_of(path) == name
 
     def _make_shard(self, shard: Path) -> None:
         if shard in self._flushed:
             return
         shard.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(self.folder)  # even if it was there: its maker may not have come this far
+        sync(self.folder)  # even if it was there: its maker may not have come this far
         self._flushed.add(shard)
 
     def path(self, name: Hash32) -> Path:
@@ -196,9 +196,16 @@ def _hash_of(path: Path) -> Hash32:
     return Hash32(digest.digest())
 
 
-def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the device."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def read_part(path: Path, first: int, count: int) -> tuple[int, bytes]:
+    """Return how many bytes a file has, and up to `count` of them from byte `first` on."""
+    with path.open("rb", buffering=0) as file:
+        descriptor = file.fileno()
+        return os.fstat(descriptor).st_size, os.pread(descriptor, count, first)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the device."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

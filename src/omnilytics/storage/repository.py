@@ -26,7 +26,7 @@ from omnilytics.storage import schema
 from omnilytics.storage.answers import Answers
 from omnilytics.storage.database import FILES_LOCK, Database, default_url
 from omnilytics.storage.errors import StorageUnavailableError, disk_errors
-from omnilytics.storage.files import ContentFiles, Draft, sync_folder
+from omnilytics.storage.files import ContentFiles, Draft, sync
 from omnilytics.storage.jobs import Jobs
 from omnilytics.storage.migration import open_schema
 from omnilytics.storage.outbox import Outbox
@@ -106,7 +106,7 @@ class Repository:
         with disk_errors(folder):
             if not folder.exists():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                sync_folder(folder.parent)
+                sync(folder.parent)
         folder.chmod(0o700)  # it holds shares, whatever its mode was before
         self.folder = folder
         self.files = ContentFiles(folder / "content")
@@ -118,7 +118,7 @@ class Repository:
         try:
             open_schema(self.database)
             self._claim_identity(chain_id, contract, server, reconcile_when_new)
-            sync_folder(folder)  # the name of a new database must outlast a power cut too
+            sync(folder)  # the name of a new database must outlast a power cut too
         except BaseException:
             self.close()
             raise

@@ -24,7 +24,7 @@ from omnilytics.foundation.errors import ConflictError
 from omnilytics.foundation.mapping import mapped
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.storage.errors import StorageUnavailableError, disk_errors
-from omnilytics.storage.files import sync_folder
+from omnilytics.storage.files import sync
 
 UPLOADS_IN_ALL = 256
 UPLOADS_PER_OWNER = 26
@@ -56,7 +56,7 @@ class Uploads:
     def __init__(self, folder: Path) -> None:
         with disk_errors(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            sync_folder(folder.parent)
+            sync(folder.parent)
         self.folder = folder
 
     def offset(self, key: UploadKey) -> int:
@@ -84,7 +84,7 @@ class Uploads:
                 os.ftruncate(file, size)
                 raise
             if size == 0:
-                sync_folder(self.folder)
+                sync(self.folder)
             return size + len(part)
 
     def content(self, key: UploadKey) -> bytes | memoryview:

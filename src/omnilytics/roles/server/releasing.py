@@ -8,7 +8,6 @@ fixed value, so a model owner that lost the answer may ask again and gets the sa
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from omnilytics.protocol.aggregate import sum_blocks
 from omnilytics.roles.server.node import ServerNode
 from omnilytics.roles.server.settling import Settling
 from omnilytics.roles.task_view import TaskView, round_context
+from omnilytics.storage.files import read_part
 from omnilytics.transport.authentication import check_request
 from omnilytics.transport.hpke import seal_aggregate
 from omnilytics.transport.parts import ANSWER_PART_BYTES, Part
@@ -130,9 +130,7 @@ class Releasing:
 
 
 def _read_part(answer: Path, first: int) -> tuple[Part, bytes]:
-    with answer.open("rb") as file:
-        total = os.fstat(file.fileno()).st_size
-        if first >= total:
-            raise VerificationError("the answer ends before this part", got=first, want=total)
-        content = os.pread(file.fileno(), ANSWER_PART_BYTES, first)
+    total, content = read_part(answer, first, ANSWER_PART_BYTES)
+    if not content:
+        raise VerificationError("the answer ends before this part", got=first, want=total)
     return Part(first, first + len(content) - 1, total), content
