@@ -9,34 +9,31 @@ Not guaranteed: that the shares are those of the accepted set; that is the calle
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 import numpy as np
 
 from omnilytics.algebra import kernels
 from omnilytics.algebra.field import FieldVector
+from omnilytics.algebra.streams import BLOCK_ELEMENTS
 from omnilytics.validity.evaluate import ElementReader
-
-BLOCK_ELEMENTS: Final = 1 << 16
-"""Elements of a block: half a megabyte of sum, and as much of each share at a time."""
-_PART_ELEMENTS: Final = 8192
+from omnilytics.wire.package import CHUNK_ELEMENTS
 
 
 def sum_blocks(
-    shares: Sequence[ElementReader], dimension: int, block_elements: int = BLOCK_ELEMENTS
+    shares: Sequence[ElementReader], dimension: int, block_elements: int = CHUNK_ELEMENTS
 ) -> Iterator[FieldVector]:
     """Yield the sum of the first `dimension` elements of all shares, block by block.
 
     Args:
         shares: At least as long as `dimension`; read in order, a block at a time.
         dimension: D: x alone is summed, not the proof.
-        block_elements: Elements of a block; the last one may have fewer.
+        block_elements: Elements of a block, by default a sealed chunk's; the last may have fewer.
     """
     for start in range(0, dimension, block_elements):
         block = np.zeros(min(block_elements, dimension - start), dtype=np.uint64)
         for share in shares:
-            for first in range(0, len(block), _PART_ELEMENTS):
-                part = block[first : first + _PART_ELEMENTS]
+            for first in range(0, len(block), BLOCK_ELEMENTS):
+                part = block[first : first + BLOCK_ELEMENTS]
                 kernels.current().add(part, share.elements(start + first, len(part)), part)
         yield block
 

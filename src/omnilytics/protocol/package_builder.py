@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from omnilytics.algebra.field import FieldVector
 from omnilytics.algebra.fixed_point import IntegerVector
+from omnilytics.algebra.streams import BLOCK_ELEMENTS
 from omnilytics.foundation.errors import MalformedError, OmniLyticsError, VerificationError
 from omnilytics.foundation.randomness import Randomness
 from omnilytics.foundation.units import Hash32
@@ -36,7 +37,6 @@ from omnilytics.wire.signatures import SigningKey
 
 MAX_BLIND_DRAWS: Final = 8
 """An honest vector fails a draw with probability below 2^-100; more failures are a defect."""
-_BLOCK_ELEMENTS: Final = 8192
 
 
 class Packages(Sequence[Opening]):
@@ -225,10 +225,10 @@ def blocks(dealer: Dealer, first: int, stop: int) -> Iterator[tuple[int, FieldVe
     The array, shape (n - t, up to 8,192), is overwritten by the next one.
     """
     count = len(dealer.committee.explicit_points)
-    memory = np.empty(count * min(_BLOCK_ELEMENTS, stop - first), dtype=np.uint64)
+    memory = np.empty(count * min(BLOCK_ELEMENTS, stop - first), dtype=np.uint64)
     start = first
     while start < stop:
-        take = min(_BLOCK_ELEMENTS - start % _BLOCK_ELEMENTS, stop - start)
+        take = min(BLOCK_ELEMENTS - start % BLOCK_ELEMENTS, stop - start)
         rows = memory[: count * take].reshape(count, take)
         dealer.rows_into(start, rows)
         yield start, rows

@@ -170,12 +170,7 @@ class ServerClient:
         while first < total:
             body = AggregatePart(first=first).encode() if first else b""
             part, content = await patiently(lambda body=body: self._part(path, body, sign(body)))  # type: ignore[misc]
-            fits = part.first == first and part.length == len(content)
-            is_full = part.is_final or part.length == ANSWER_PART_BYTES  # a server may not trickle
-            if not (fits and is_full) or part.total > max_bytes or (first and part.total != total):
-                raise PeerError(
-                    "parts of an answer do not fit", got=str(part), endpoint=self.endpoint
-                )
+            self._check_part(part, content, first, total)
             out.write(content)
             first, total = part.last + 1, part.total
 
@@ -197,19 +192,33 @@ class ServerClient:
         content, total = bytearray(), max_bytes
         while True:
             part = read_content_range(answer.headers.get(CONTENT_RANGE, ""))
-            fits = part.first == len(content) and part.length == len(answer.content)
-            is_full = part.is_final or part.length == ANSWER_PART_BYTES
-            same = part.total == total if content else part.total <= max_bytes
-            if not (answer.status == 206 and fits and is_full and same):
-                raise PeerError(
-                    "parts of an answer do not fit", got=str(part), endpoint=self.endpoint
-                )
+            if answer.status != 206:
+                raise self._unfitting(part)
+            self._check_part(part, answer.content, len(content), total)
             content += answer.content
             if part.is_final:
                 return bytes(content)
             total = part.total
             first = len(content)
             answer = await patiently(lambda first=first: self._asked_part(phase, path, first))  # type: ignore[misc]
+
+    def _check_part(self, part: Part, content: bytes, first: int, total: int) -> None:
+        """Raise PeerError unless a part is what comes next.
+
+        Args:
+            part: What the server says of it.
+            content: Its bytes.
+            first: Where it has to begin.
+            total: Bytes of the whole by the part before; the most there may be for the first part.
+        """
+        fits = part.first == first and part.length == len(content)
+        is_full = part.is_final or part.length == ANSWER_PART_BYTES  # a server may not trickle
+        same = part.total == total if first else part.total <= total
+        if not (fits and is_full and same):
+            raise self._unfitting(part)
+
+    def _unfitting(self, part: Part) -> PeerError:
+        return PeerError("parts of an answer do not fit", got=str(part), endpoint=self.endpoint)
 
     async def _asked_part(self, phase: str, path: str, first: int) -> Answer:
         asked = {RANGE: f"bytes={first}-{first + ANSWER_PART_BYTES - 1}"}

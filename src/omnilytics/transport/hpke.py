@@ -23,6 +23,7 @@ from omnilytics.wire import cbor
 from omnilytics.wire.hashing import tagged_hash
 from omnilytics.wire.package import (
     CHUNK_BYTES,
+    CHUNK_ELEMENTS,
     Opening,
     OpeningHead,
     PackageHeader,
@@ -126,12 +127,13 @@ def sealed_chunks(
     for place, seed in enumerate(dealer.seeds):
         info = _chunk_info(bindings[place], 0, counts[place])
         yield place + 1, seal(public_keys[place], packages.blinds[place] + seed, info)
-    size = CHUNK_BYTES // 8
     explicit = range(len(dealer.seeds), len(packages))
-    memory = np.empty(len(explicit) * min(size, dealer.length), dtype=np.uint64)
-    first = np.empty(_BLIND_BYTES + 8 * min(size, dealer.length), dtype=np.uint8)
-    for index, start in enumerate(range(0, dealer.length, size)):
-        count = min(size, dealer.length - start)
+    memory = np.empty(len(explicit) * min(CHUNK_ELEMENTS, dealer.length), dtype=np.uint64)
+    first = np.empty(
+        _BLIND_BYTES + ELEMENT_BYTES * min(CHUNK_ELEMENTS, dealer.length), dtype=np.uint8
+    )
+    for index, start in enumerate(range(0, dealer.length, CHUNK_ELEMENTS)):
+        count = min(CHUNK_ELEMENTS, dealer.length - start)
         rows = memory[: len(explicit) * count].reshape(len(explicit), count)
         dealer.rows_into(start, rows)
         for place, row in zip(explicit, rows.astype("<u8", copy=False), strict=True):
@@ -210,7 +212,7 @@ def seal_aggregate(
     """Yield the parts of a server's answer: its share of the sum, sealed to the model owner's key.
 
     Args:
-        blocks: The sum, 65,536 elements at a time; the last block may have fewer.
+        blocks: The sum, `CHUNK_ELEMENTS` at a time; the last block may have fewer.
         dimension: D, elements of all blocks.
         public_key: The model owner's X25519 key, 32 bytes.
         context: The round.

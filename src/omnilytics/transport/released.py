@@ -11,9 +11,7 @@ from omnilytics.algebra.field import ELEMENT_BYTES, FieldVector, from_bytes
 from omnilytics.foundation.errors import MalformedError, UsageError, VerificationError
 from omnilytics.transport.hpke import HpkeKey, open_chunk
 from omnilytics.wire import cbor
-from omnilytics.wire.package import CHUNK_BYTES, SEALING_OVERHEAD_BYTES, chunk_count
-
-_CHUNK_ELEMENTS = CHUNK_BYTES // ELEMENT_BYTES
+from omnilytics.wire.package import CHUNK_ELEMENTS, SEALING_OVERHEAD_BYTES, chunk_count
 
 
 def aggregate_bytes(dimension: int) -> int:
@@ -45,10 +43,7 @@ class ReleasedShare:
             raise MalformedError(
                 "wrong number of chunks", got=count, want=chunk_count(ELEMENT_BYTES * dimension)
             )
-        self._chunks = []
-        for _ in range(count):
-            start, place = cbor.byte_string_at(data, place)
-            self._chunks.append(data[start:place])
+        self._chunks, place = cbor.byte_strings_at(data, place, count)
         if place != len(data):
             raise MalformedError("bytes after the message", got=len(data) - place, want=0)
         self._open_chunk = -1
@@ -67,8 +62,8 @@ class ReleasedShare:
             MalformedError: An element of the chunk is not canonical.
             UsageError: They reach beyond the share or one chunk.
         """
-        index, first = divmod(start, _CHUNK_ELEMENTS)
-        if not 0 <= start <= start + count <= self._length or first + count > _CHUNK_ELEMENTS:
+        index, first = divmod(start, CHUNK_ELEMENTS)
+        if not 0 <= start <= start + count <= self._length or first + count > CHUNK_ELEMENTS:
             raise UsageError("beyond the share or a chunk", got=(start, count), want=self._length)
         if index != self._open_chunk:
             self._elements = self._opened(index)
@@ -78,7 +73,7 @@ class ReleasedShare:
     def _opened(self, index: int) -> FieldVector:
         sealed, count = self._chunks[index], len(self._chunks)
         content = open_chunk(self._key, sealed, self._binding, index, count)
-        elements = min(_CHUNK_ELEMENTS, self._length - index * _CHUNK_ELEMENTS)
+        elements = min(CHUNK_ELEMENTS, self._length - index * CHUNK_ELEMENTS)
         if len(content) != ELEMENT_BYTES * elements:
             raise VerificationError(
                 "share has another length", got=len(content), want=ELEMENT_BYTES * elements

@@ -43,6 +43,24 @@ def byte_string_at(data: bytes | memoryview, position: int) -> tuple[int, int]:
     return start, start + length
 
 
+def byte_strings_at(data: memoryview, position: int, count: int) -> tuple[list[memoryview], int]:
+    """Return `count` byte strings that follow one another, as parts of `data`, and their end.
+
+    Args:
+        data: Any message.
+        position: Where the first one is.
+        count: How many; bounded by the caller.
+
+    Raises:
+        MalformedError: As `byte_string_at`.
+    """
+    found = []
+    for _ in range(count):
+        start, position = byte_string_at(data, position)
+        found.append(data[start:position])
+    return found, position
+
+
 def array_at(data: bytes | memoryview, position: int) -> tuple[int, int]:
     """Return the count of an array at `position`, and where its first item is; see above."""
     return _argument_at(data, position, _ARRAY)

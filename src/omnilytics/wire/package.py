@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 import numpy as np
 from pydantic import Field
 
+from omnilytics.algebra.field import ELEMENT_BYTES
 from omnilytics.foundation.errors import MalformedError
 from omnilytics.foundation.units import Hash32
 from omnilytics.sharing.shamir import Share
@@ -33,6 +34,8 @@ from omnilytics.wire.record import (
 )
 
 CHUNK_BYTES = 512 << 10
+CHUNK_ELEMENTS = CHUNK_BYTES // ELEMENT_BYTES
+"""Elements of a share in a chunk, whether of a package or of a released sum."""
 SEALING_OVERHEAD_BYTES = 48
 """HPKE adds the 32-byte encapsulated key and the 16-byte tag."""
 
@@ -186,12 +189,10 @@ def read_sealed(body: bytes | memoryview, *, max_bytes: int) -> SealedView:
     count, place = cbor.array_at(data, _after(data, 0, cbor.map_head(2) + _CHUNKS))
     if not 1 <= count <= MAX_CHUNKS:
         raise MalformedError("wrong number of chunks", got=count, want=f"1 to {MAX_CHUNKS}")
-    chunks = []
-    for _ in range(count):
-        start, place = cbor.byte_string_at(data, place)
-        if not SEALING_OVERHEAD_BYTES <= place - start <= CHUNK_BYTES + 256:
-            raise MalformedError("chunk of wrong size", got=place - start)
-        chunks.append(data[start:place])
+    chunks, place = cbor.byte_strings_at(data, place, count)
+    for chunk in chunks:
+        if not SEALING_OVERHEAD_BYTES <= len(chunk) <= CHUNK_BYTES + 256:
+            raise MalformedError("chunk of wrong size", got=len(chunk))
     start = _after(data, place, _HEADER)
     header = PackageHeader.decode(bytes(data[start:]), max_bytes=MAX_HEAD_BYTES)
     return SealedView(header, tuple(chunks), data)
