@@ -27,7 +27,6 @@ from omnilytics.roles.server.sealing import Sealing
 from omnilytics.roles.task_view import TaskView, fetch_blob, round_context
 from omnilytics.storage.packages import StoredPackage
 from omnilytics.transport.client import BoardItem
-from omnilytics.validity.challenge import Challenge
 from omnilytics.wire.messages import Seed
 from omnilytics.wire.package import Opening
 from omnilytics.wire.transcript import (
@@ -69,12 +68,6 @@ class Answering:
         )
         self._sealed = sealed
         return sealed
-
-    def known_challenge(self, seed: Hash32) -> Challenge | None:
-        """Return the challenge of a seed if it was the latest round's, which is costly to make."""
-        if self._sealed is None or self._sealed.seed != seed:
-            return None
-        return self._sealed.challenge
 
     async def step(self, view: TaskView, state: RoundRecord) -> bool:
         """Do what can be done now on a sealed round; tell whether anything changed."""

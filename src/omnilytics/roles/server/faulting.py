@@ -17,6 +17,7 @@ from omnilytics.foundation.errors import PeerError, VerificationError
 from omnilytics.foundation.units import Address, Round, TaskId
 from omnilytics.protocol.certificate import check_manifest
 from omnilytics.protocol.settlement import SealedRound, judge
+from omnilytics.protocol.word_jobs import round_challenge
 from omnilytics.roles.faults import Openings, find_faults, judge_settled
 from omnilytics.roles.server import board
 from omnilytics.roles.server.answering import Answering
@@ -32,7 +33,6 @@ from omnilytics.roles.server.reporting import (
 from omnilytics.roles.server.settling import Settling
 from omnilytics.roles.task_view import TaskView, round_context
 from omnilytics.transport.client import BoardItem
-from omnilytics.validity.challenge import Challenge
 from omnilytics.wire.envelope import decode_signed
 from omnilytics.wire.messages import Fault, Submission
 from omnilytics.wire.transcript import Transcript
@@ -143,10 +143,8 @@ class Faulting:
             round_number=settled.round,
             known=(),
         )
-        challenge = self._answering.known_challenge(settled.seed)
-        if challenge is None:
-            statement = view.parameters.statement
-            challenge = await asyncio.to_thread(Challenge, statement, settled.seed)
+        statement = view.parameters.statement
+        challenge = await asyncio.to_thread(round_challenge, statement, settled.seed)
         return SealedRound(
             context=round_context(self._node.market, view.task, settled.round),
             parameters=view.parameters,
