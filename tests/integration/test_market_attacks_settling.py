@@ -28,25 +28,21 @@ from market_attacks import (
 )
 from market_world import MarketWorld, expected_sum, market_world
 
-from omnilytics.algebra.field import MODULUS, FieldVector
-from omnilytics.algebra.fixed_point import IntegerVector
 from omnilytics.chain.bindings import market as bindings
 from omnilytics.chain.bindings.market import RoundOpened, RoundSettled
 from omnilytics.chain.records import Phase, RoundRecord
 from omnilytics.demo import drive
+from omnilytics.demo.cheats import MisdealingOwner
 from omnilytics.foundation.errors import VerificationError
 from omnilytics.foundation.units import Address, Hash32
 from omnilytics.protocol.certificate import build_manifest
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package_builder import PackageBuilder, Packages
 from omnilytics.protocol.settlement import build_transcript, settlement_message
 from omnilytics.protocol.words import find_two_words
 from omnilytics.roles.auditor import Auditor
-from omnilytics.roles.data_owner import DataOwner
 from omnilytics.roles.server import Server, board, settling
 from omnilytics.roles.server.settling import CutOffs
 from omnilytics.roles.task_view import TaskView, round_context
-from omnilytics.sharing.shamir import Dealer
 from omnilytics.transport.client import BoardItem
 from omnilytics.wire.eip712 import SignedMessage
 from omnilytics.wire.envelope import Signed
@@ -281,26 +277,10 @@ def _convict(right: Transcript, evidence: TwoWords) -> Transcript:
     return right.model_copy(update={"convictions": (evidence,), "v_bitmap": without})
 
 
-class _MisdealsServer4(DataOwner):
+class _MisdealsServer4(MisdealingOwner):
     """Deals server 4 a share that is off its polynomial, and commits to it faithfully."""
 
-    def build_packages(
-        self, view: TaskView, context: RoundContext, vector: IntegerVector
-    ) -> Packages:
-        return _MisdealingBuilder(view.parameters, context, self.key, self.randomness).build(vector)
-
-
-class _MisdealingBuilder(PackageBuilder):
-    def make_dealer(self) -> Dealer:
-        honest = super().make_dealer()
-        return _Misdealer(honest.committee, honest.dimension, honest.bit_count, honest.seeds)
-
-
-class _Misdealer(Dealer):
-    def rows_into(self, start: int, out: FieldVector) -> None:
-        super().rows_into(start, out)
-        if start == 0 and out.size:
-            out[2, 0] = (int(out[2, 0]) + 1) % MODULUS  # rows are of servers 2 to 5
+    row = 2  # rows are of servers 2 to 5
 
 
 def test_a_sequencer_that_hides_its_words_puts_no_blame_on_a_victim(tmp_path: Path) -> None:

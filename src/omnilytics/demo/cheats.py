@@ -90,24 +90,35 @@ class _WrappingBuilder(PackageBuilder):
 class MisdealingOwner(DataOwner):
     """Deals one server a share that is off its polynomial, and commits to it faithfully."""
 
+    row = 0
+    """Which explicit share is off: 0 is that of the first server without a seed."""
+
     def build_packages(
         self, view: TaskView, context: RoundContext, vector: IntegerVector
     ) -> Packages:
-        """Share an honest vector, but alter the first explicit share."""
-        return _MisdealingBuilder(view.parameters, context, self.key, self.randomness).build(vector)
+        """Share an honest vector, but alter one explicit share."""
+        builder = _MisdealingBuilder(view.parameters, context, self.key, self.randomness)
+        builder.row = self.row
+        return builder.build(vector)
 
 
 class _MisdealingBuilder(PackageBuilder):
+    row = 0
+
     def make_dealer(self) -> Dealer:
         honest = super().make_dealer()
-        return _Misdealer(honest.committee, honest.dimension, honest.bit_count, honest.seeds)
+        dealer = _Misdealer(honest.committee, honest.dimension, honest.bit_count, honest.seeds)
+        dealer.row = self.row
+        return dealer
 
 
 class _Misdealer(Dealer):
+    row = 0
+
     def rows_into(self, start: int, out: FieldVector) -> None:
         super().rows_into(start, out)
         if start == 0 and out.size:
-            out[0, 0] = (int(out[0, 0]) + 1) % MODULUS
+            out[self.row, 0] = (int(out[self.row, 0]) + 1) % MODULUS
 
 
 class LyingServer(Server):
