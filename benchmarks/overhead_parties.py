@@ -33,7 +33,7 @@ from omnilytics.perturbation.profiles import GAUGE
 from omnilytics.perturbation.round_secret import RoundSecret, sample_round_secret
 from omnilytics.protocol.aggregate import sum_shares
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import check_package, compute_word, read_share
+from omnilytics.protocol.package import check_package, compute_word
 from omnilytics.protocol.package_builder import PackageBuilder, Packages
 from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.sharing.recovery import recover_sum
@@ -135,7 +135,7 @@ class Parties:
         packages = self._packages(compute_gradients(artefact, self.batch, LOSS))
         key = HpkeKey.generate(SystemRandomness())
         sealed = seal_package(packages[_SERVER - 1], key.public, self.context)
-        shares = [read_share(package, self.parameters) for package in packages]
+        shares = [package.share(self.parameters.share_elements) for package in packages]
         totals = {
             server: Share(self.layout.length, explicit=self._sum([share]))
             for server, share in zip(COMMITTEE.points, shares, strict=True)

@@ -16,7 +16,7 @@ from omnilytics.foundation.randomness import SystemRandomness
 from omnilytics.foundation.units import Address, Hash32, Round, TaskId
 from omnilytics.protocol.aggregate import sum_shares
 from omnilytics.protocol.context import RoundContext
-from omnilytics.protocol.package import check_package, compute_word, read_share
+from omnilytics.protocol.package import check_package, compute_word
 from omnilytics.protocol.package_builder import PackageBuilder, Packages
 from omnilytics.protocol.parameters import TaskParameters
 from omnilytics.protocol.resolve import Evidence, Resolution, resolve
@@ -113,7 +113,8 @@ class ProtectedRound:
     def _sum(self, server: int, accepted: Sequence[Address]) -> Share:
         """Return a server's share of the sum, as it releases it."""
         shares = [
-            read_share(self.packages[owner][server - 1], self.parameters) for owner in accepted
+            self.packages[owner][server - 1].share(self.parameters.share_elements)
+            for owner in accepted
         ]
         dimension = self.parameters.statement.dimension
         return Share(dimension, explicit=sum_shares(shares, dimension))

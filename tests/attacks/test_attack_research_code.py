@@ -39,6 +39,7 @@ from omnilytics.validity.challenge import Challenge
 from omnilytics.validity.evaluate import evaluate
 from omnilytics.validity.reference import constraint_values
 from omnilytics.validity.word import Word
+from omnilytics.wire.package import Opening
 
 TRIALS = 16
 
@@ -123,10 +124,8 @@ def _joint(world: object, package: object) -> Hash32:
     return joint_randomness(context, header.x_parts)
 
 
-def _share(world: object, package: object) -> Share:
-    from omnilytics.protocol.package import read_share
-
-    return read_share(package, world.parameters)  # type: ignore[arg-type,attr-defined]
+def _share(world: object, package: Opening) -> Share:
+    return package.share(world.parameters.share_elements)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("committee", OFFERED, ids=show)

@@ -605,14 +605,13 @@ def test_the_one_sum_is_exact(attacks: Attacks, folder: Path) -> None:
 
 def secret_of(entry: Submission, world: World) -> Any:
     """Return an owner's integers, from all of its packages."""
-    from omnilytics.protocol.package import read_share
     from omnilytics.sharing.interpolation import interpolate_vectors_at_zero
 
     dimension = world.parameters.statement.dimension
     points = world.committee.points[: world.committee.privacy + 1]
+    length = world.parameters.share_elements
     vectors = {
-        point: read_share(entry.packages[point - 1], world.parameters).elements(0, dimension)
-        for point in points
+        point: entry.packages[point - 1].share(length).elements(0, dimension) for point in points
     }
     return from_field(interpolate_vectors_at_zero(vectors))
 

@@ -46,7 +46,7 @@ from omnilytics.protocol import resolve as verdicts
 from omnilytics.protocol.aggregate import sum_shares
 from omnilytics.protocol.context import RoundContext
 from omnilytics.protocol.locks import agreed_value
-from omnilytics.protocol.package import check_package, read_share
+from omnilytics.protocol.package import check_package
 from omnilytics.protocol.resolve import Resolution
 from omnilytics.protocol.settlement import judge
 from omnilytics.roles.server import answering, board, settling
@@ -376,7 +376,7 @@ def _form(case: Case, seeds: tuple[Hash32, Hash32]) -> ExtensionElement:
     parameters = case.sealed.parameters
     length = parameters.statement.dimension + parameters.statement.bit_count
     packages = case.packages[case.owners[0]]
-    rows = {p: read_share(packages[p - 1], parameters).elements(0, length) for p in (1, 2)}
+    rows = {p: packages[p - 1].share(parameters.share_elements).elements(0, length) for p in (1, 2)}
     y = interpolate_vectors_at_zero(rows)
     values = [
         Challenge(parameters.statement, seed).chi_weights.inner_product(y, 0) for seed in seeds
@@ -597,7 +597,7 @@ def one_vector_isolated(folder: Path, seed: int) -> bool:
         bench.close()
     packages = bench.submissions[0].packages
     rows = {
-        point: read_share(packages[point - 1], bench.world.parameters).elements(0, 6)
+        point: packages[point - 1].share(bench.world.parameters.share_elements).elements(0, 6)
         for point in (4, 5)
     }
     secret = from_field(interpolate_vectors_at_zero(rows))

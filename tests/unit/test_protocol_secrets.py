@@ -9,7 +9,6 @@ import numpy as np
 from protocol_world import World
 
 from omnilytics.foundation.units import Address, Round
-from omnilytics.protocol.package import read_share
 from omnilytics.protocol.package_builder import PackageBuilder
 from omnilytics.roles.data_owner import Contribution
 from omnilytics.roles.server.node import ServerNode
@@ -47,7 +46,7 @@ def test_packages_and_shares_hide_their_contents() -> None:
         secrets = [package.blind]
         secrets += [package.seed] if package.seed else [package.content[:8], package.content[-32:]]
         assert_hidden(package, *secrets)
-        assert_hidden(read_share(package, world.parameters), *secrets)
+        assert_hidden(package.share(world.parameters.share_elements), *secrets)
         assert package.blind.hex() in package.encode().hex()  # the secrets are the right ones
     sealed = world.seal(world.submit(key, packages)).sealed
     contents = [package.content[:32] or package.seed or b"" for package in packages]

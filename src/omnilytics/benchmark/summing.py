@@ -17,7 +17,6 @@ from omnilytics.algebra.fixed_point import FloatVector
 from omnilytics.benchmark.measure import measure
 from omnilytics.benchmark.parties import Parties
 from omnilytics.protocol.aggregate import sum_blocks
-from omnilytics.protocol.package import read_share
 from omnilytics.sharing.recovery import VectorReader
 from omnilytics.sharing.shamir import SEED_BYTES, Share
 from omnilytics.storage.packages import FileShare
@@ -106,7 +105,8 @@ def shares_of_x(parties: Parties) -> list[VectorReader]:
     """Return every server's share of a vector, in memory, server 1 first."""
     packages = parties.build(parties.quantise(parties.vector()), *parties.new_keys(1))
     dimension = parties.dimension
-    shares = (read_share(opening, parties.parameters) for opening in packages)
+    length = parties.parameters.share_elements
+    shares = (opening.share(length) for opening in packages)
     return [Share(dimension, explicit=share.elements(0, dimension)) for share in shares]
 
 

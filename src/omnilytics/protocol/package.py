@@ -130,26 +130,12 @@ def check_package(
     opening: Opening, *, server: int, parameters: TaskParameters, context: RoundContext
 ) -> Share:
     """Return the share; raises VerificationError unless it is what its owner committed to."""
-    if opening.header.server != server:
-        raise VerificationError("package of another server", got=opening.header.server, want=server)
-    check_header(opening.header, parameters=parameters, context=context)
-    share = read_share(opening, parameters)
     head = OpeningHead(opening.header, opening.blind, opening.seed)
     check = PackageCheck(head, server=server, parameters=parameters, context=context)
+    check_header(opening.header, parameters=parameters, context=context)
     check.update(opening.content)
     check.finish()
-    return share
-
-
-def read_share(opening: Opening, parameters: TaskParameters) -> Share:
-    """Return the share in an opening; raises MalformedError where it has the wrong form."""
-    length = parameters.share_elements
-    seeded = opening.header.server <= parameters.committee.privacy
-    if seeded != (opening.seed is not None) or len(opening.content) != (
-        0 if seeded else 8 * length
-    ):
-        raise VerificationError("the share does not have the form for its server")
-    return opening.share(length)
+    return opening.share(parameters.share_elements)
 
 
 class HeldPackage(Protocol):

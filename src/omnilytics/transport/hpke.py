@@ -128,10 +128,9 @@ def sealed_chunks(
         info = _chunk_info(bindings[place], 0, counts[place])
         yield place + 1, seal(public_keys[place], packages.blinds[place] + seed, info)
     explicit = range(len(dealer.seeds), len(packages))
-    memory = np.empty(len(explicit) * min(CHUNK_ELEMENTS, dealer.length), dtype=np.uint64)
-    first = np.empty(
-        _BLIND_BYTES + ELEMENT_BYTES * min(CHUNK_ELEMENTS, dealer.length), dtype=np.uint8
-    )
+    most = min(CHUNK_ELEMENTS, dealer.length)
+    memory = np.empty(len(explicit) * most, dtype=np.uint64)
+    first = np.empty(_BLIND_BYTES + ELEMENT_BYTES * most, dtype=np.uint8)
     for index, start in enumerate(range(0, dealer.length, CHUNK_ELEMENTS)):
         count = min(CHUNK_ELEMENTS, dealer.length - start)
         rows = memory[: len(explicit) * count].reshape(len(explicit), count)
